@@ -1,0 +1,1 @@
+"""mpesa-sync: a venue's M-Pesa switch and what its customers are offered, kept one fact."""
