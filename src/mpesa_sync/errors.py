@@ -15,6 +15,7 @@
     │   ├── CredentialsUnusable
     │   ├── AmbiguousEnvironment
     │   ├── EnvironmentNotAllowed
+    │   ├── StaleAuthority             secrets stand in `bars` and no credentials row does
     │   ├── UnsupportedTransaction     a joined connection is not in a READ COMMITTED transaction
     │   └── OperationConflict          an operation id that was used for something else, or given up
     └── DatabaseFault                  the database refused or was lost; carries the SQLSTATE, never its text
@@ -41,7 +42,8 @@ class MpesaSyncError(Exception):
 
     Attributes: `code`, a stable machine-readable name; `http_status`, the status an API answers with;
     `retryable`, whether the same call may succeed later without anything being changed by a person;
-    `result`, the result value of the call that raised it, where that call has one.
+    `result`, the result value of the call that raised it, where that call has one; `attempts`, how many
+    transactions that call began.
     """
 
     code: ClassVar[str] = "error"
@@ -52,6 +54,7 @@ class MpesaSyncError(Exception):
         super().__init__(message)
         self.message = message
         self.result: Any = None
+        self.attempts = 0
 
 
 class ConfigurationError(MpesaSyncError):
@@ -153,6 +156,13 @@ class EnvironmentNotAllowed(SyncRefused):
     """The environment is not allowed here (`MPESA_SYNC_ALLOW_SANDBOX`)."""
 
     code = "sandbox_not_allowed"
+    http_status = 409
+
+
+class StaleAuthority(SyncRefused):
+    """The bar keeps its M-Pesa secrets in `bars` and has no credentials row, so `is_active` may not be the truth."""
+
+    code = "stale_authority"
     http_status = 409
 
 

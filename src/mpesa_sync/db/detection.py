@@ -1,0 +1,189 @@
+"""Reading facts: of one bar, and of all bars with what has drifted. Read-only, on every shape of the platform.
+
+Columns that a shape may lack are found by scope: inside `(select b.*)` where the table has them, one level further
+out, in `absent`, where it has not. So one fixed statement serves every shape, and nothing is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from mpesa_sync.domain.availability import BarWarning, Direction
+from mpesa_sync.domain.bars import BarFacts, CredentialsRow
+from mpesa_sync.domain.credentials import Environment
+
+_FACTS_FROM: Final = """
+    from public.bars b
+    left join (
+      select c.tenant_id,
+             count(*) filter (where c.environment = 'sandbox') > 0 as has_sandbox,
+             count(*) filter (where c.environment = 'production') > 0 as has_production,
+             bool_or(c.is_active) filter (where c.environment = 'sandbox') as sandbox_active,
+             bool_or(c.is_active) filter (where c.environment = 'production') as production_active
+        from public.mpesa_credentials c
+       group by c.tenant_id
+    ) c on c.tenant_id = b.id
+   cross join (
+     select null::boolean as active, null::boolean as payment_mpesa_enabled, null::text as mpesa_environment,
+            null::boolean as payment_card_enabled, null::boolean as payment_cash_enabled, null::text as slug,
+            null::timestamptz as updated_at, null::text as mpesa_consumer_key_encrypted,
+            null::text as mpesa_consumer_secret_encrypted, null::text as mpesa_passkey_encrypted
+   ) absent
+   cross join lateral (
+     select active, payment_mpesa_enabled, mpesa_environment::text, payment_card_enabled, payment_cash_enabled,
+            slug::text, updated_at,
+            coalesce(nullif(btrim(mpesa_consumer_key_encrypted::text), ''),
+                     nullif(btrim(mpesa_consumer_secret_encrypted::text), ''),
+                     nullif(btrim(mpesa_passkey_encrypted::text), '')) is not null as holds_secrets
+       from (select b.*) present
+   ) o
+"""
+
+FACTS_OF_BAR: Final = (
+    """
+  select b.id, b.name, o.slug, b.mpesa_enabled, o.active, o.payment_mpesa_enabled, o.mpesa_environment,
+         o.payment_card_enabled, o.payment_cash_enabled, o.holds_secrets,
+         c.has_sandbox, c.has_production, c.sandbox_active, c.production_active
+"""
+    + _FACTS_FROM
+    + " where b.id = $1"
+)
+
+DRIFT: Final = (
+    """
+with facts as materialized (
+  select b.id, o.slug, b.mpesa_enabled, o.updated_at, v.authority,
+         coalesce(b.mpesa_enabled, false) as shown,
+         (case when b.mpesa_enabled is null and not v.authority then 1 else 0 end)
+         | (case when c.sandbox_active and c.production_active then 2 else 0 end)
+         | (case when c.sandbox_active and not $1 then 4 else 0 end)
+         | (case when o.active = false and v.authority then 8 else 0 end)
+         | (case when o.payment_mpesa_enabled <> coalesce(b.mpesa_enabled, false) then 16 else 0 end)
+         | (case when o.mpesa_environment
+                      <> case when c.production_active then 'production' when c.sandbox_active then 'sandbox' end
+                 then 32 else 0 end)
+         | (case when o.holds_secrets and c.tenant_id is null then 64 else 0 end) as warnings
+"""
+    + _FACTS_FROM
+    + """
+   cross join lateral (
+     select coalesce(c.sandbox_active, false) or coalesce(c.production_active, false) as authority
+   ) v
+)
+select false as is_summary, id, slug, mpesa_enabled, authority, warnings, updated_at,
+       null::bigint as bars, null::bigint as hidden, null::bigint as exposed, null::bigint[] as counts
+  from facts where shown <> authority
+union all
+select true, null, null, null, null, null, null, count(*),
+       count(*) filter (where authority and not shown), count(*) filter (where shown and not authority),
+       array[count(*) filter (where warnings & 1 <> 0), count(*) filter (where warnings & 2 <> 0),
+             count(*) filter (where warnings & 4 <> 0), count(*) filter (where warnings & 8 <> 0),
+             count(*) filter (where warnings & 16 <> 0), count(*) filter (where warnings & 32 <> 0),
+             count(*) filter (where warnings & 64 <> 0)]
+  from facts
+"""
+)
+"""Every drifted bar, then one row that counts all bars: one statement, so one moment. $1 whether sandbox may serve."""
+
+_PREFETCH_ROWS: Final = 5_000
+_SCAN_TIMEOUT_S: Final = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class DriftedBar:
+    """A bar whose two fields disagree, as it was when it was read."""
+
+    bar_id: UUID
+    slug: str | None
+    mpesa_enabled: bool | None
+    authority: bool
+    warnings: tuple[BarWarning, ...]
+    updated_at: datetime | None
+
+    @property
+    def direction(self) -> Direction:
+        """Return which way it has drifted."""
+        return Direction.HIDDEN if self.authority else Direction.EXPOSED
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSummary:
+    """Counts over all bars at the moment of the detection."""
+
+    bars: int
+    hidden: int
+    exposed: int
+    warnings: Mapping[BarWarning, int] = field(default_factory=dict)
+
+    @property
+    def drifted(self) -> int:
+        """Return how many bars have drifted, in both directions."""
+        return self.hidden + self.exposed
+
+    @property
+    def consistent(self) -> int:
+        """Return how many bars have not."""
+        return self.bars - self.drifted
+
+
+def named_warnings(bits: int) -> tuple[BarWarning, ...]:
+    """Return the warnings that a bit mask of `DRIFT` means."""
+    return tuple(warning for position, warning in enumerate(BarWarning) if bits & (1 << position))
+
+
+async def scan(connection: Any, *, allow_sandbox: bool) -> AsyncIterator[DriftedBar | FleetSummary]:
+    """Yield every drifted bar (R2.1), then the `FleetSummary`, always last and always there.
+
+    The connection must be in a transaction; drain the iterator before doing anything else with it.
+    """
+    cursor = connection.cursor(DRIFT, allow_sandbox, prefetch=_PREFETCH_ROWS, timeout=_SCAN_TIMEOUT_S)
+    async for record in cursor:
+        if record["is_summary"]:
+            counts = dict(zip(BarWarning, record["counts"], strict=True))
+            yield FleetSummary(record["bars"], record["hidden"], record["exposed"], counts)
+        else:
+            yield DriftedBar(
+                bar_id=record["id"],
+                slug=record["slug"],
+                mpesa_enabled=record["mpesa_enabled"],
+                authority=record["authority"],
+                warnings=named_warnings(record["warnings"]),
+                updated_at=record["updated_at"],
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFacts:
+    """The facts of one bar, with the names that a person knows it by."""
+
+    name: str
+    slug: str | None
+    facts: BarFacts
+
+
+async def facts_of(connection: Any, bar_id: UUID) -> NamedFacts | None:
+    """Return the facts of one bar, read in one statement; None where there is no such bar."""
+    record = await connection.fetchrow(FACTS_OF_BAR, bar_id)
+    if record is None:
+        return None
+    rows = tuple(
+        CredentialsRow(environment, record[f"{environment}_active"])
+        for environment in Environment
+        if record[f"has_{environment}"]
+    )
+    facts = BarFacts(
+        bar_id=bar_id,
+        mpesa_enabled=record["mpesa_enabled"],
+        rows=rows,
+        active=record["active"],
+        card_enabled=record["payment_card_enabled"],
+        cash_enabled=record["payment_cash_enabled"],
+        legacy_mpesa_enabled=record["payment_mpesa_enabled"],
+        named_environment=record["mpesa_environment"],
+        bar_holds_secrets=record["holds_secrets"],
+    )
+    return NamedFacts(record["name"], record["slug"], facts)

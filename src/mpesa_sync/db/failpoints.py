@@ -1,0 +1,50 @@
+"""Named places where the proofs may stop or kill this process. Nothing here can be armed in production.
+
+Arming needs the interpreter option `-X mpesa_sync_failpoints`, which only the test harness passes when it starts
+a process of its own; `hit` is a dictionary look-up otherwise. An exception to the conventions, by name
+(architecture.md).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+_OPTION: Final = "mpesa_sync_failpoints"
+
+
+class Failpoint(StrEnum):
+    """Every place, in the order in which a write passes them."""
+
+    BEGUN = "begun"
+    OPERATION_CLAIMED = "operation_claimed"
+    BAR_LOCKED = "bar_locked"
+    PAIR_WRITTEN = "pair_written"
+    RESULT_STORED = "result_stored"
+    COMMITTED = "committed"
+    BATCH_LOCKED = "batch_locked"
+    BATCH_WRITTEN = "batch_written"
+    BATCH_COMMITTED = "batch_committed"
+
+
+_armed: Final[dict[Failpoint, Callable[[], None]]] = {}
+
+
+def arm(point: Failpoint, action: Callable[[], None]) -> None:
+    """Run `action` each time `point` is passed.
+
+    Raises:
+        RuntimeError: this process was not started by the harness.
+    """
+    if _OPTION not in sys._xoptions:
+        raise RuntimeError(f"failpoints need the interpreter option -X {_OPTION}")
+    _armed[point] = action
+
+
+def hit(point: Failpoint) -> None:
+    """Say that the code is at `point`; does nothing unless the harness armed it."""
+    action = _armed.get(point)
+    if action is not None:
+        action()

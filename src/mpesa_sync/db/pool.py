@@ -1,0 +1,176 @@
+"""`connect`, and the `Database` that everything public takes: a pool, the keys, and how to retry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+import asyncpg
+
+from mpesa_sync.backoff import Backoff
+from mpesa_sync.clock import Clock, SystemClock
+from mpesa_sync.crypto.keyring import KeyRing
+from mpesa_sync.db import session
+from mpesa_sync.db.errormap import translate
+from mpesa_sync.errors import ConfigurationError
+from mpesa_sync.secret import Secret
+
+T = TypeVar("T")
+_POOL_SIZE: Final = 10
+_CLOSE_TIMEOUT_S: Final = 10.0
+
+
+class Database:
+    """One PostgreSQL database, the keys for its secrets, and the policy for retries.
+
+    Made by `connect`. Attributes: `keys`, the key ring (may be empty); `allow_sandbox`, whether sandbox
+    credentials may serve customers (None: as the installation says); `retry`, `clock`.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool[Any],
+        *,
+        keys: KeyRing,
+        allow_sandbox: bool | None = None,
+        retry: Backoff | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._pool = pool
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.keys = keys
+        self.allow_sandbox = allow_sandbox
+        self.retry = retry or Backoff()
+        self.clock: Clock = clock or SystemClock()
+
+    async def acquire(self) -> asyncpg.pool.PoolConnectionProxy[Any]:
+        """Return a connection from the pool; give it back with `release`.
+
+        Raises:
+            TransientFault: the database cannot be reached, or every connection is in use.
+        """
+        try:
+            return await self._pool.acquire(timeout=session.ACQUIRE_TIMEOUT_S)
+        except BaseException as exc:
+            raise translate(exc) from exc
+
+    async def release(
+        self, connection: asyncpg.pool.PoolConnectionProxy[Any], *, broken: bool = False
+    ) -> None:
+        """Give a connection back. `broken`: its state is not known, close it at once."""
+        if broken:
+            connection.terminate()
+        await self._pool.release(connection)
+
+    @asynccontextmanager
+    async def reading(
+        self, begin: str = session.BEGIN_READ
+    ) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[Any]]:
+        """Give a connection in a READ ONLY transaction, which the database itself forbids to write.
+
+        Arguments:
+            begin: one of the `BEGIN_…` texts of `db.session`.
+        Raises:
+            DatabaseFault, SchemaError: translated from whatever the driver raises inside.
+        """
+        connection = await self.acquire()
+        finished = False
+        try:
+            await connection.execute(begin)
+            yield connection
+            await connection.execute("rollback")
+            finished = True
+        except Exception as exc:
+            raise translate(exc) from exc
+        finally:
+            await self.release(connection, broken=not finished)
+
+    async def owned(self, unit: Coroutine[Any, Any, T]) -> T:
+        """Run `unit` in a task of the database's own and wait for it (faults.md 1).
+
+        A caller who is cancelled stops waiting; the unit goes on to its end.
+        """
+        task = asyncio.create_task(unit)
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
+        return await asyncio.shield(task)
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; an abandoned unit has logged it
+
+    async def close(self) -> None:
+        """Let running units end, then close every connection."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_CLOSE_TIMEOUT_S)
+        try:
+            await asyncio.wait_for(self._pool.close(), _CLOSE_TIMEOUT_S)
+        except TimeoutError:
+            self._pool.terminate()
+
+
+@asynccontextmanager
+async def connect(
+    url: str | Secret,
+    *,
+    kms_keys: Sequence[str | Secret] = (),
+    allow_sandbox: bool | None = None,
+    pool_size: int = _POOL_SIZE,
+    retry: Backoff | None = None,
+    clock: Clock | None = None,
+    application_name: str = "mpesa-sync",
+) -> AsyncIterator[Database]:
+    """Open a database for `MpesaSyncManager` and `MpesaMigrationService`; this is all a program needs (R1).
+
+    Nothing is sent before the first use.
+
+    Arguments:
+        url: `postgresql://user:password@host:port/database`.
+        kms_keys: keys of 32 ASCII characters: the first encrypts, all decrypt. Needed only for switching on
+            and for whatever else opens or seals secrets.
+        allow_sandbox: whether sandbox credentials may serve customers. None: as the installation says,
+            yes for a database that mpesa-sync made, no for one that it was attached to.
+        pool_size: the most connections that are opened, at least 1.
+        retry: how often and how long transient faults are retried (R5.1).
+        clock: time; only tests pass one.
+        application_name: what `pg_stat_activity` and the audit of the server show.
+    Raises:
+        ConfigurationError: the URL cannot be read.
+        KmsKeyMalformed: a key is not 32 ASCII characters.
+    """
+    keys = KeyRing.from_texts(kms_keys)
+    text = url.reveal() if isinstance(url, Secret) else url
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise ConfigurationError(
+            ["the database URL must look like postgresql://user:password@host:port/database"]
+        )
+    pool = asyncpg.create_pool(
+        text,
+        min_size=0,
+        max_size=pool_size,
+        init=_prepare,
+        reset=_keep,
+        timeout=session.CONNECT_TIMEOUT_S,
+        command_timeout=session.ANSWER_TIMEOUT_S,
+        server_settings={"application_name": application_name},
+    )
+    try:
+        await pool
+    except Exception as exc:
+        raise translate(exc) from exc
+    database = Database(pool, keys=keys, allow_sandbox=allow_sandbox, retry=retry, clock=clock)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def _prepare(connection: Any) -> None:
+    await connection.execute(session.CONNECTION_SETUP)
+
+
+async def _keep(_connection: Any) -> None:
+    """Reset nothing on release: every transaction of ours has ended and set only LOCAL values."""

@@ -1,0 +1,72 @@
+"""Every statement that changes `is_active` or `mpesa_enabled`, or locks for it. Only `sync.writer` runs them.
+
+The functions stand in `db/schema/migrations/0002_writer.sql`. Bound by facts/races.md: credentials by id, then
+bars by id `FOR UPDATE`, then decide in a new statement. Beware of shortening: one statement that reads the truth
+and writes the flag makes drift.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+LOCK_BAR: Final = "select * from mpesa_sync.lock_bar_v1($1, $2)"
+WRITE_STATUS: Final = "select * from mpesa_sync.write_status_v1($1, $2)"
+WRITE_SHOWN: Final = "select * from mpesa_sync.write_shown_v1($1, $2)"
+
+LOCK_CREDENTIALS_OF_BARS: Final = """
+select count(*) from (
+  select 1 from public.mpesa_credentials where tenant_id = any($1::uuid[]) order by id for share
+) locked
+"""
+LOCK_BARS: Final = """
+select count(*) from (
+  select 1 from public.bars where id = any($1::uuid[]) order by id for update
+) locked
+"""
+CORRECT_BARS: Final = """
+with truth as materialized (
+  select b.id, b.mpesa_enabled as previous, w.expected, a.authority,
+         not $4 and not a.has_rows and coalesce(
+           nullif(btrim(o.mpesa_consumer_key_encrypted), ''),
+           nullif(btrim(o.mpesa_consumer_secret_encrypted), ''),
+           nullif(btrim(o.mpesa_passkey_encrypted), '')) is not null as stale_authority
+    from unnest($2::uuid[], $3::boolean[]) as w (id, expected)
+    join public.bars b on b.id = w.id
+   cross join lateral (
+     select coalesce(bool_or(c.is_active), false) as authority, count(*) > 0 as has_rows
+       from public.mpesa_credentials c where c.tenant_id = b.id
+   ) a
+   cross join (
+     select null::text as mpesa_consumer_key_encrypted, null::text as mpesa_consumer_secret_encrypted,
+            null::text as mpesa_passkey_encrypted
+   ) absent
+   cross join lateral (
+     -- a column that this shape of bars lacks is found one level further out, in "absent"
+     select mpesa_consumer_key_encrypted::text, mpesa_consumer_secret_encrypted::text, mpesa_passkey_encrypted::text
+       from (select b.*) present
+   ) o
+), changed as (
+  update public.bars b set mpesa_enabled = t.authority
+    from truth t
+   where b.id = t.id and coalesce(t.previous, false) <> t.authority and t.authority = t.expected
+     and not t.stale_authority
+  returning b.id, t.previous, t.authority
+), journalled as (
+  insert into mpesa_sync.migration_journal (run_id, bar_id, previous, current)
+  select $1, c.id, c.previous, c.authority from changed c
+)
+select t.id, t.previous, t.authority, t.stale_authority, c.id is not null as changed
+  from truth t left join changed c on c.id = t.id
+"""
+"""Correct locked bars in one statement, which decides anew: a bar is written only while it still is drifted in the
+direction expected. $1 run, $2 bars, $3 the authority expected of each, $4 whether stale authority is accepted."""
+READ_BACK_BARS: Final = """
+select b.id
+  from public.bars b
+ where b.id = any($1::uuid[])
+   and coalesce(b.mpesa_enabled, false) <> exists (
+     select 1 from public.mpesa_credentials c where c.tenant_id = b.id and c.is_active)
+"""
+"""Those of the bars just written that disagree all the same: a trigger undid it."""
+DEFERRED_SPEAK: Final = "set constraints all immediate"
+"""Before every read-back: deferred triggers must have spoken (races.md)."""

@@ -1,0 +1,193 @@
+"""The only code that changes `mpesa_credentials.is_active` and `bars.mpesa_enabled`: lock, decide anew, write, read back.
+
+It knows neither retries nor commits; `db.transaction` calls it through the manager, the migration through batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from mpesa_sync.crypto.forms import from_json_text
+from mpesa_sync.db import failpoints
+from mpesa_sync.db.failpoints import Failpoint
+from mpesa_sync.domain.bars import BarFacts, CredentialsRow
+from mpesa_sync.domain.credentials import Environment
+from mpesa_sync.errors import BarNotFound, IntegrityFault
+from mpesa_sync.sync import statements
+
+
+@dataclass(frozen=True, slots=True)
+class LockedRow:
+    """A locked credentials row. The secrets as stored, None unless they were asked for."""
+
+    row: CredentialsRow
+    stored_secrets: tuple[bytes | None, bytes | None, bytes | None]
+
+
+@dataclass(frozen=True, slots=True)
+class LockedBar:
+    """A bar whose credentials and own row are locked by this transaction, read after the locks were taken."""
+
+    facts: BarFacts
+    rows: tuple[LockedRow, ...]
+    last_environment: Environment | None
+
+    def state(self) -> dict[str, Any]:
+        """Return both fields as the audit keeps them."""
+        return {
+            "credentials": {row.environment.value: row.is_active for row in self.facts.rows},
+            "mpesa_enabled": self.facts.mpesa_enabled,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was changed, and both fields as read back from the database."""
+
+    credentials_changed: bool
+    bar_changed: bool
+    active: tuple[str, ...]
+    mpesa_enabled: bool | None
+
+
+class Settled(StrEnum):
+    """What became of one candidate of a batch."""
+
+    FIXED = "fixed"
+    ALREADY_CONSISTENT = "already_consistent"
+    STALE = "stale"
+    VANISHED = "vanished"
+    STALE_AUTHORITY = "stale_authority"
+
+
+async def lock(connection: Any, bar_id: UUID, *, with_secrets: bool = False) -> LockedBar:
+    """Lock one bar in the one order (races.md) and return its facts, read in a new statement.
+
+    Raises:
+        BarNotFound: there is no such bar.
+    """
+    records = await connection.fetch(statements.LOCK_BAR, bar_id, with_secrets)
+    if not records:
+        raise BarNotFound("There is no bar with this id.")
+    failpoints.hit(Failpoint.BAR_LOCKED)
+    rows = tuple(_locked_row(record) for record in records if record["credentials_id"])
+    first = records[0]
+    last = first["last_environment"]
+    facts = BarFacts(
+        bar_id=bar_id,
+        mpesa_enabled=first["mpesa_enabled"],
+        active=first["bar_active"],
+        bar_holds_secrets=first["bar_holds_secrets"],
+        rows=tuple(row.row for row in rows),
+    )
+    return LockedBar(facts, rows, Environment(last) if last else None)
+
+
+def _locked_row(record: Any) -> LockedRow:
+    secrets = (record["consumer_key"], record["consumer_secret"], record["passkey"])
+    key, secret, passkey = (from_json_text(text) for text in secrets)
+    row = CredentialsRow(Environment(record["environment"]), record["is_active"])
+    return LockedRow(row, (key, secret, passkey))
+
+
+async def write_status(connection: Any, bar_id: UUID, environment: Environment | None) -> Written:
+    """Make `environment` the one active environment and show M-Pesa; None switches all off and hides it (R1).
+
+    The bar must be locked by `lock` in this transaction. Rows that already say so are not touched.
+
+    Raises:
+        IntegrityFault: what is stored afterwards is not what was asked: a foreign trigger or rule.
+        BarNotFound: the bar is gone.
+    """
+    record = await connection.fetchrow(statements.WRITE_STATUS, bar_id, environment)
+    failpoints.hit(Failpoint.PAIR_WRITTEN)
+    if record is None:
+        raise BarNotFound("There is no bar with this id.")
+    written = _written(record, bool(record["credentials_changed"]))
+    wanted = () if environment is None else (environment.value,)
+    if written.active != wanted or written.mpesa_enabled is not (environment is not None):
+        raise _undone()
+    return written
+
+
+async def write_shown(connection: Any, bar_id: UUID, shown: bool) -> Written:
+    """Set the customer-facing flag of a locked bar; credentials are never written (R2.2, R5.4).
+
+    Raises:
+        IntegrityFault: the flag read back does not equal the authority.
+        BarNotFound: the bar is gone.
+    """
+    record = await connection.fetchrow(statements.WRITE_SHOWN, bar_id, shown)
+    failpoints.hit(Failpoint.PAIR_WRITTEN)
+    if record is None:
+        raise BarNotFound("There is no bar with this id.")
+    written = _written(record, credentials_changed=False)
+    if written.mpesa_enabled is not shown or bool(written.active) is not shown:
+        raise _undone()
+    return written
+
+
+def _written(record: Any, credentials_changed: bool) -> Written:
+    return Written(
+        credentials_changed=credentials_changed,
+        bar_changed=bool(record["bar_changed"]),
+        active=tuple(record["active_environments"]),
+        mpesa_enabled=record["mpesa_enabled"],
+    )
+
+
+def _undone() -> IntegrityFault:
+    return IntegrityFault(
+        "What was read back is not what was written: a trigger or rule of the database changes it. "
+        "Nothing was saved."
+    )
+
+
+async def correct_bars(
+    connection: Any,
+    run_id: UUID,
+    expected: Sequence[tuple[UUID, bool]],
+    *,
+    accept_stale_authority: bool = False,
+) -> dict[UUID, Settled]:
+    """Lock some bars and set the flag of those still drifted as expected, journalled (R2.2).
+
+    Arguments:
+        expected: bar ids with the authority that detection saw for each.
+        accept_stale_authority: write also where `bars` holds secrets and no credentials row exists.
+    Returns:
+        What became of each bar, in no particular order; all of them or an error.
+    Raises:
+        IntegrityFault: a bar written disagrees when read back.
+    """
+    ids = [bar_id for bar_id, _ in expected]
+    await connection.execute(statements.LOCK_CREDENTIALS_OF_BARS, ids)
+    await connection.execute(statements.LOCK_BARS, ids)
+    failpoints.hit(Failpoint.BATCH_LOCKED)
+    records = await connection.fetch(
+        statements.CORRECT_BARS,
+        run_id,
+        ids,
+        [authority for _, authority in expected],
+        accept_stale_authority,
+    )
+    settled = dict.fromkeys(ids, Settled.VANISHED)
+    settled.update({record["id"]: _settled(record) for record in records})
+    fixed = [bar_id for bar_id, result in settled.items() if result is Settled.FIXED]
+    await connection.execute(statements.DEFERRED_SPEAK)
+    failpoints.hit(Failpoint.BATCH_WRITTEN)
+    if await connection.fetch(statements.READ_BACK_BARS, fixed):
+        raise _undone()
+    return settled
+
+
+def _settled(record: Any) -> Settled:
+    if record["changed"]:
+        return Settled.FIXED
+    if (record["previous"] is True) == record["authority"]:
+        return Settled.ALREADY_CONSISTENT
+    return Settled.STALE_AUTHORITY if record["stale_authority"] else Settled.STALE
