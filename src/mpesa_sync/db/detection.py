@@ -6,7 +6,7 @@ out, in `absent`, where it has not. So one fixed statement serves every shape, a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -89,6 +89,16 @@ select true, null, null, null, null, null, null, count(*),
 )
 """Every drifted bar, then one row that counts all bars: one statement, so one moment. $1 whether sandbox may serve."""
 
+STILL_DRIFTED: Final = """
+select b.id, v.authority
+  from public.bars b
+ cross join lateral (
+   select exists (select 1 from public.mpesa_credentials c where c.tenant_id = b.id and c.is_active) as authority
+ ) v
+ where b.id = any($1::uuid[]) and coalesce(b.mpesa_enabled, false) <> v.authority
+ order by b.id
+"""
+
 _PREFETCH_ROWS: Final = 5_000
 _SCAN_TIMEOUT_S: Final = 900.0
 
@@ -154,6 +164,12 @@ async def scan(connection: Any, *, allow_sandbox: bool) -> AsyncIterator[Drifted
                 warnings=named_warnings(record["warnings"]),
                 updated_at=record["updated_at"],
             )
+
+
+async def still_drifted(connection: Any, bar_ids: Sequence[UUID]) -> list[tuple[UUID, bool]]:
+    """Return which of these bars are drifted now, with their authority: the second look."""
+    records = await connection.fetch(STILL_DRIFTED, bar_ids)
+    return [(record["id"], record["authority"]) for record in records]
 
 
 @dataclass(frozen=True, slots=True)

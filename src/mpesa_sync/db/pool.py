@@ -56,18 +56,14 @@ class Database:
         except BaseException as exc:
             raise translate(exc) from exc
 
-    async def release(
-        self, connection: asyncpg.pool.PoolConnectionProxy[Any], *, broken: bool = False
-    ) -> None:
+    async def release(self, connection: asyncpg.pool.PoolConnectionProxy[Any], *, broken: bool = False) -> None:
         """Give a connection back. `broken`: its state is not known, close it at once."""
         if broken:
             connection.terminate()
         await self._pool.release(connection)
 
     @asynccontextmanager
-    async def reading(
-        self, begin: str = session.BEGIN_READ
-    ) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[Any]]:
+    async def reading(self, begin: str = session.BEGIN_READ) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[Any]]:
         """Give a connection in a READ ONLY transaction, which the database itself forbids to write.
 
         Arguments:
@@ -144,9 +140,7 @@ async def connect(
     keys = KeyRing.from_texts(kms_keys)
     text = url.reveal() if isinstance(url, Secret) else url
     if not text.startswith(("postgresql://", "postgres://")):
-        raise ConfigurationError(
-            ["the database URL must look like postgresql://user:password@host:port/database"]
-        )
+        raise ConfigurationError(["the database URL must look like postgresql://user:password@host:port/database"])
     pool = asyncpg.create_pool(
         text,
         min_size=0,

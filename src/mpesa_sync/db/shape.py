@@ -1,4 +1,4 @@
-"""The platform's tables as they really are: what is there, what is missing, what has an odd type. By name, never by version."""
+"""The platform's tables as they really are: what is there, missing, or of an odd type. By name, never by version."""
 
 from __future__ import annotations
 

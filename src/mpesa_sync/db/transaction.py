@@ -175,9 +175,7 @@ async def _perform(
     claimed()
     failpoints.hit(Failpoint.OPERATION_CLAIMED)
     done = await work(connection)
-    await operations.finish(
-        connection, operation.id, before=done.before, after=done.after, result=done.result
-    )
+    await operations.finish(connection, operation.id, before=done.before, after=done.after, result=done.result)
     failpoints.hit(Failpoint.RESULT_STORED)
     return done.result, False
 
@@ -279,8 +277,7 @@ class _Unit(Generic[T]):
             raise _after(
                 fault,
                 OutcomeUnknown(
-                    "The change was sent and no answer came back. Ask for this operation again "
-                    "before repeating it.",
+                    "The change was sent and no answer came back. Ask for this operation again before repeating it.",
                     sqlstate=fault.sqlstate,
                 ),
             ) from exc

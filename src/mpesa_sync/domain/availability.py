@@ -90,9 +90,7 @@ def warnings(facts: BarFacts, *, allow_sandbox: bool) -> tuple[BarWarning, ...]:
         BarWarning.SANDBOX_ACTIVE: Environment.SANDBOX in active and not allow_sandbox,
         BarWarning.INACTIVE_BAR_ON: facts.active is False and bool(active),
         BarWarning.LEGACY_FLAG_DIFFERS: legacy is not None and legacy != shown(facts),
-        BarWarning.ENVIRONMENT_DIFFERS: (
-            judged is not None and named is not None and named != judged.environment
-        ),
+        BarWarning.ENVIRONMENT_DIFFERS: (judged is not None and named is not None and named != judged.environment),
         BarWarning.STALE_AUTHORITY: facts.bar_holds_secrets and not facts.rows,
     }
     return tuple(warning for warning in BarWarning if found[warning])

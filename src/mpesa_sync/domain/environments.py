@@ -27,9 +27,7 @@ def choose(
     present = {row.environment for row in rows}
     if named is not None:
         if named not in present:
-            raise CredentialsMissing(
-                f"There are no M-Pesa credentials for {named}. Save them first, then switch on."
-            )
+            raise CredentialsMissing(f"There are no M-Pesa credentials for {named}. Save them first, then switch on.")
         return named
     if not present:
         raise CredentialsMissing("There are no M-Pesa credentials. Save them first, then switch on.")

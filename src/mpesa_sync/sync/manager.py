@@ -206,9 +206,7 @@ class MpesaSyncManager:
             )
             return (await self._settled(operation, work, RepairResult, None)).result
         except MpesaSyncError as error:
-            error.result = RepairResult(
-                success=False, repaired=False, operation_id=operation_id, error=error.message
-            )
+            error.result = RepairResult(success=False, repaired=False, operation_id=operation_id, error=error.message)
             raise
 
     async def _settled(

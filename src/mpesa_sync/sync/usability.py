@@ -56,9 +56,7 @@ def require_usable(keys: KeyRing, stored: Sequence[bytes | None], environment: E
     worst = _worst(states.values())
     named = ", ".join(field for field, state in states.items() if state is worst)
     if worst is SecretsState.MISSING:
-        raise CredentialsMissing(
-            f"The {environment} credentials lack {named}. Save them first, then switch on."
-        )
+        raise CredentialsMissing(f"The {environment} credentials lack {named}. Save them first, then switch on.")
     if worst is not SecretsState.USABLE:
         raise CredentialsUnusable(
             f"The stored {environment} secrets {_WORDS[worst]} ({named}). Save them again, then switch on.",

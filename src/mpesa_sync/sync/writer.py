@@ -1,4 +1,4 @@
-"""The only code that changes `mpesa_credentials.is_active` and `bars.mpesa_enabled`: lock, decide anew, write, read back.
+"""The only code that changes `is_active` and `mpesa_enabled`: lock, decide anew, write, read back.
 
 It knows neither retries nor commits; `db.transaction` calls it through the manager, the migration through batches.
 """
@@ -142,8 +142,7 @@ def _written(record: Any, credentials_changed: bool) -> Written:
 
 def _undone() -> IntegrityFault:
     return IntegrityFault(
-        "What was read back is not what was written: a trigger or rule of the database changes it. "
-        "Nothing was saved."
+        "What was read back is not what was written: a trigger or rule of the database changes it. Nothing was saved."
     )
 
 

@@ -51,6 +51,14 @@ create table mpesa_sync.alerts (
 -- One open alert per (bar, kind) as a fact of the database (R5.2).
 create unique index one_open_alert on mpesa_sync.alerts (bar_id, kind) nulls not distinct where state <> 'resolved';
 
+-- Who ran a migration, when and why; what it changed stands in the journal.
+create table mpesa_sync.migration_runs (
+  id uuid primary key,
+  actor text not null,
+  reason text not null default '',
+  started_at timestamptz not null default now()
+);
+
 -- Every value that a migration changed, in the transaction that changed it.
 create table mpesa_sync.migration_journal (
   id bigint generated always as identity primary key,
@@ -60,6 +68,7 @@ create table mpesa_sync.migration_journal (
   current boolean not null,
   changed_at timestamptz not null default now()
 );
+create index migration_journal_of_bar on mpesa_sync.migration_journal (bar_id, run_id);
 
 create function mpesa_sync.refuse_change_v1() returns trigger language plpgsql as $$
 begin

@@ -1,0 +1,1 @@
+"""Repairing history: find what has drifted, correct it in race-proof batches, prove it."""

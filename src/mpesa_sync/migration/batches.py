@@ -1,0 +1,159 @@
+"""Correcting candidates in batches, and isolating the ones that fail (R2.2, R2.4).
+
+A batch that fails for reasons of its rows is halved until the one record is found, which is quarantined; only a
+fault of the whole (database gone, rights, disk) is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from mpesa_sync.backoff import Backoff
+from mpesa_sync.db import journal, session, shape, transaction
+from mpesa_sync.db.failpoints import Failpoint
+from mpesa_sync.db.pool import Database
+from mpesa_sync.errors import (
+    AccessDenied,
+    DatabaseFault,
+    MpesaSyncError,
+    OutcomeUnknown,
+    ResourcesExhausted,
+    SchemaError,
+    TransientFault,
+)
+from mpesa_sync.migration.report import MigrationResult, Outcome, Quarantined
+from mpesa_sync.monitoring import logs, metrics
+from mpesa_sync.monitoring.names import Event
+from mpesa_sync.sync import writer
+from mpesa_sync.sync.writer import Settled
+
+Pair = tuple[UUID, bool]
+_log: Final = logs.get("migration")
+_BUDGET_S: Final = 15.0
+_RETRY: Final = Backoff(max_retries=3, base_s=0.1, cap_s=1.0, total_s=8.0)
+
+_OUTCOMES: Final = {
+    Settled.FIXED: Outcome.FIXED,
+    Settled.ALREADY_CONSISTENT: Outcome.ALREADY_CONSISTENT,
+    Settled.STALE: Outcome.STALE,
+    Settled.VANISHED: Outcome.VANISHED,
+    Settled.STALE_AUTHORITY: Outcome.QUARANTINED,
+}
+
+
+def stale_authority(bar_id: UUID) -> Quarantined:
+    """Return the quarantine entry of a bar whose `is_active` may not be the truth (R2)."""
+    return Quarantined(
+        bar_id=bar_id,
+        code="stale_authority",
+        message="M-Pesa secrets stand in bars and no credentials row exists; give --authority credentials if "
+        "is_active is the truth all the same.",
+        attempts=0,
+    )
+
+
+class Batches:
+    """Corrects batches of candidates for one run.
+
+    Arguments:
+        run_id: written beside every value in the journal.
+        accept_stale_authority: correct also bars whose secrets stand in `bars` only.
+    """
+
+    def __init__(self, database: Database, run_id: UUID, *, accept_stale_authority: bool = False) -> None:
+        self._db = database
+        self._run_id = run_id
+        self._accept = accept_stale_authority
+        self._answers_lost = False
+
+    async def settle(self, batch: Sequence[Pair]) -> AsyncIterator[MigrationResult]:
+        """Correct a batch and yield what became of every record of it, exactly once each.
+
+        Raises:
+            MpesaSyncError: a fault of the whole; the records not yielded were not settled.
+        """
+        try:
+            settled = await self._tried(batch)
+        except (DatabaseFault, SchemaError) as fault:
+            if await self._is_of_the_whole(fault):
+                raise
+            if len(batch) == 1:
+                yield self._quarantine(batch[0][0], fault)
+                return
+            middle = len(batch) // 2
+            for half in (batch[:middle], batch[middle:]):
+                async for isolated in self.settle(half):
+                    yield isolated
+            return
+        for bar_id, result in settled.items():
+            outcome = _OUTCOMES[result]
+            metrics.migration_records.labels(outcome).inc()
+            error = stale_authority(bar_id) if result is Settled.STALE_AUTHORITY else None
+            yield MigrationResult(bar_id=bar_id, outcome=outcome, error=error)
+
+    async def _tried(self, batch: Sequence[Pair]) -> dict[UUID, Settled]:
+        """Correct a batch in one transaction, transient faults and lost answers again (faults.md)."""
+        clock = self._db.clock
+        started, attempt = clock.monotonic(), 0
+        while True:
+            attempt += 1
+            try:
+                settled = await transaction.once(
+                    self._db,
+                    session.BEGIN_BATCH,
+                    lambda connection: self._correct(connection, batch),
+                    budget_s=_BUDGET_S,
+                    committed=Failpoint.BATCH_COMMITTED,
+                )
+            except (TransientFault, OutcomeUnknown) as fault:
+                fault.attempts = attempt
+                self._answers_lost = self._answers_lost or isinstance(fault, OutcomeUnknown)
+                wait_s = _RETRY.delay_s(attempt, clock.monotonic() - started)
+                if wait_s is None:
+                    raise
+                await clock.sleep(wait_s)
+            else:
+                return await self._with_lost_answers(settled) if self._answers_lost else settled
+
+    async def _correct(self, connection: Any, batch: Sequence[Pair]) -> dict[UUID, Settled]:
+        return await writer.correct_bars(connection, self._run_id, batch, accept_stale_authority=self._accept)
+
+    async def _with_lost_answers(self, settled: dict[UUID, Settled]) -> dict[UUID, Settled]:
+        """Count what an attempt did whose COMMIT was answered into the void: the journal knows it."""
+        async with self._db.reading() as connection:
+            changed = await journal.changed_in_run(connection, self._run_id, list(settled))
+        return {bar_id: Settled.FIXED if bar_id in changed else result for bar_id, result in settled.items()}
+
+    async def _is_of_the_whole(self, fault: MpesaSyncError) -> bool:
+        """Return whether not the rows are at fault but the database, its disk, our rights or its tables."""
+        if isinstance(fault, ResourcesExhausted):
+            return True
+        try:
+            async with self._db.reading() as connection:
+                if isinstance(fault, SchemaError):
+                    await shape.require(connection)
+                return isinstance(fault, AccessDenied) and not await journal.may_write(connection)
+        except MpesaSyncError:
+            return True
+
+    def _quarantine(self, bar_id: UUID, fault: DatabaseFault | SchemaError) -> MigrationResult:
+        sqlstate = fault.sqlstate if isinstance(fault, DatabaseFault) else None
+        error = Quarantined(
+            bar_id=bar_id,
+            code=fault.code,
+            message=fault.message,
+            sqlstate=sqlstate,
+            attempts=max(fault.attempts, 1),
+        )
+        metrics.migration_records.labels(Outcome.QUARANTINED).inc()
+        _log.warning(
+            Event.MIGRATION_QUARANTINED,
+            run=str(self._run_id),
+            bar_id=str(bar_id),
+            cause=fault.code,
+            sqlstate=sqlstate,
+            attempts=error.attempts,
+        )
+        return MigrationResult(bar_id=bar_id, outcome=Outcome.QUARANTINED, error=error)

@@ -1,0 +1,56 @@
+"""Looking at all bars: one detection, the second look, and making the schema ready for a run that writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+from mpesa_sync.db import detection, installation, migrations, session, shape
+from mpesa_sync.db.detection import DriftedBar, FleetSummary
+from mpesa_sync.db.installation import Mode
+from mpesa_sync.db.pool import Database
+
+SECOND_LOOK_S: Final = 0.5
+"""How long a mismatch must last to count in a verification: in-flight writes are not drift (races.md)."""
+_CHUNK: Final = 5_000
+
+
+async def detect(database: Database) -> tuple[list[DriftedBar], FleetSummary]:
+    """Return every drifted bar and the counts over all bars, of one moment. READ ONLY.
+
+    Raises:
+        SchemaError: tables or columns are missing or odd; names them.
+    """
+    async with database.reading(session.BEGIN_SCAN) as connection:
+        await shape.require(connection)
+        allow_sandbox = await installation.allows_sandbox(connection, database)
+        drifted: list[DriftedBar] = []
+        summary: FleetSummary | None = None
+        async for item in detection.scan(connection, allow_sandbox=allow_sandbox):
+            if isinstance(item, FleetSummary):
+                summary = item
+            else:
+                drifted.append(item)
+    assert summary is not None, "the detection always ends with its summary"
+    return drifted, summary
+
+
+async def second_look(database: Database, bar_ids: Sequence[UUID]) -> list[tuple[UUID, bool]]:
+    """Wait, then return which of these bars are drifted still, with their authority."""
+    await database.clock.sleep(SECOND_LOOK_S)
+    found: list[tuple[UUID, bool]] = []
+    for start in range(0, len(bar_ids), _CHUNK):
+        async with database.reading() as connection:
+            found += await detection.still_drifted(connection, bar_ids[start : start + _CHUNK])
+    return found
+
+
+async def prepare(database: Database) -> bool:
+    """Make the schema `mpesa_sync` current before something is written; return whether it was absent."""
+    async with database.reading() as connection:
+        await shape.require(connection)
+        state = await migrations.state(connection)
+    if not state.is_current:
+        await migrations.migrate(database, mode=Mode.ATTACHED)
+    return state.applied is None

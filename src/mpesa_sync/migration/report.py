@@ -1,0 +1,142 @@
+"""What a migration says of itself: the values its methods return, its counters, its progress."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+
+class RunState(StrEnum):
+    """How a run ended."""
+
+    PLANNED = "planned"
+    """A dry run: found, nothing written."""
+    DONE = "done"
+    CANCELLED = "cancelled"
+    """A limit refused it before anything was written."""
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class Outcome(StrEnum):
+    """What became of one drifted bar."""
+
+    FIXED = "fixed"
+    ALREADY_CONSISTENT = "already_consistent"
+    """Somebody else had corrected it in the meantime."""
+    STALE = "stale"
+    """It drifted the other way in the meantime; a later look decides anew."""
+    VANISHED = "vanished"
+    """The bar was deleted in the meantime."""
+    QUARANTINED = "quarantined"
+    """It could not be corrected; the reason is kept, the others went on."""
+    DEFERRED = "deferred"
+    """The run stopped before it."""
+
+
+class InconsistentRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A drifted bar as detection saw it (R2.1). `direction` is `hidden` or `exposed`."""
+
+    bar_id: UUID
+    credentials_active: bool
+    bar_mpesa_enabled: bool | None
+    last_updated: datetime | None
+    direction: str
+    slug: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that could not be corrected: why, in words safe to show, and how often it was tried."""
+
+    bar_id: UUID
+    code: str
+    message: str
+    sqlstate: str | None = None
+    attempts: int = 1
+
+
+class MigrationResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What `migrate_record` did."""
+
+    bar_id: UUID
+    outcome: Outcome
+    error: Quarantined | None = None
+
+
+class ValidationSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A full pass over all bars that wrote nothing; only drift that survived a second look counts (R2.3)."""
+
+    bars: int
+    hidden: int
+    exposed: int
+    warnings: dict[str, int]
+
+    @property
+    def is_consistent(self) -> bool:
+        """Return whether no bar is drifted."""
+        return self.hidden + self.exposed == 0
+
+
+class RunReport(msgspec.Struct, kw_only=True):
+    """The counters of a run, and how it ended.
+
+    `scanned == consistent + drifted`, and `drifted` is the sum of the six outcomes; a dry run defers all that it
+    would correct. A bar that drifts again during the run is found by the verification and
+    counts again, in `scanned` too. `verified` is None where no verification was reached.
+    """
+
+    run: UUID
+    state: RunState
+    dry_run: bool
+    scanned: int = 0
+    consistent: int = 0
+    drifted: int = 0
+    fixed: int = 0
+    already_consistent: int = 0
+    stale: int = 0
+    vanished: int = 0
+    quarantined: int = 0
+    deferred: int = 0
+    verified: bool | None = None
+    duration_s: float = 0.0
+
+    def count(self, outcome: Outcome, number: int = 1) -> None:
+        """Add to the counter of an outcome."""
+        setattr(self, outcome.value, getattr(self, outcome.value) + number)
+
+    @property
+    def settled(self) -> int:
+        """Return how many drifted bars have an outcome."""
+        return sum(getattr(self, outcome.value) for outcome in Outcome)
+
+
+class Run(msgspec.Struct, kw_only=True):
+    """A finished run: its report, and what does not fit into counters.
+
+    `installed`: the schema `mpesa_sync` was absent and was created. `limit`: which limit stopped it. `fault`:
+    what ended a failed run, safe to show. `warnings`: counts over all bars.
+    """
+
+    report: RunReport
+    records: list[Quarantined] = msgspec.field(default_factory=list)
+    warnings: dict[str, int] = msgspec.field(default_factory=dict)
+    hidden: int = 0
+    exposed: int = 0
+    installed: bool = False
+    limit: str | None = None
+    fault: str | None = None
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """A moment of a run. `settled` of `total` drifted bars have an outcome; `batch_ms` is of the last batch."""
+
+    phase: str
+    settled: int
+    total: int
+    report: RunReport
+    batch_size: int = 0
+    batch_ms: float = 0.0

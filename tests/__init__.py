@@ -1,0 +1,1 @@
+"""The tests: real PostgreSQL, real commits. `make test` runs them."""

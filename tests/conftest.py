@@ -1,0 +1,102 @@
+"""Fixtures: the server of this run, and a fresh database for every test."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, settings
+
+from mpesa_sync.db import embedded
+from mpesa_sync.db.pool import Database, connect
+from tests.support import databases
+from tests.support.venues import KEY
+
+settings.register_profile(
+    "real-database",
+    deadline=None,
+    max_examples=100,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("real-database")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres",
+        choices=["wheel", "system"],
+        default="wheel",
+        help="whose PostgreSQL the tests run on: the wheel's or the machine's own",
+    )
+
+
+@pytest.fixture(scope="session")
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[embedded.Server]:
+    """The PostgreSQL server of this run, shared by its worker processes."""
+    base = tmp_path_factory.getbasetemp()
+    home: Path = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "postgres"
+    distribution = request.config.getoption("--postgres")
+    with embedded.start(home, distribution=distribution, extra_settings={"fsync": "off"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def server_url(server: embedded.Server) -> str:
+    """URL of the server's maintenance database, with its password."""
+    return server.url
+
+
+@pytest.fixture(scope="session")
+def greenfield_template(server_url: str) -> str:
+    """Name of a database with the platform's tables and the schema `mpesa_sync`."""
+    return asyncio.run(databases.make_template(server_url))
+
+
+@pytest.fixture(scope="session")
+def platform_template(server_url: str) -> str:
+    """Name of a database with the platform's tables alone: nothing of ours is installed."""
+    return asyncio.run(databases.make_template(server_url, platform_only=True))
+
+
+@pytest.fixture
+def database_url(server_url: str, greenfield_template: str) -> Iterator[str]:
+    """A fresh greenfield database."""
+    yield from _cloned(server_url, greenfield_template)
+
+
+@pytest.fixture
+def platform_url(server_url: str, platform_template: str) -> Iterator[str]:
+    """A fresh database of the platform, not attached."""
+    yield from _cloned(server_url, platform_template)
+
+
+@pytest.fixture
+def empty_database_url(server_url: str) -> Iterator[str]:
+    """A fresh database without any table."""
+    yield from _cloned(server_url, "template0")
+
+
+def _cloned(server_url: str, template: str) -> Iterator[str]:
+    url = asyncio.run(databases.make_database(server_url, template=template))
+    yield url
+    asyncio.run(databases.drop_database(server_url, url))
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Database]:
+    """`mpesa_sync.connect` to a fresh greenfield database, with the key of this test run."""
+    async with connect(database_url, kms_keys=[KEY]) as database:
+        yield database
+
+
+@pytest.fixture
+async def sql(database_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A plain connection to the same database: another program, and the observer."""
+    async with databases.plain(database_url) as connection:
+        yield connection

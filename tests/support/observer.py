@@ -1,0 +1,67 @@
+"""What is committed, read in one statement and judged by an oracle in plain Python that shares no SQL with the code."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+_OBSERVE: Final = """
+select b.id, b.mpesa_enabled,
+       (select json_object_agg(k.environment, k.is_active) from public.mpesa_credentials k where k.tenant_id = b.id)
+         ::text as flags
+  from public.bars b
+"""
+_ALL: Final = _OBSERVE + " order by b.id"
+_ONE: Final = _OBSERVE + " where b.id = $1"
+_TABLES: Final = """
+select schemaname, tablename from pg_tables where schemaname in ('public', 'mpesa_sync') order by 1, 2
+"""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Both fields of a bar at one moment."""
+
+    bar_id: UUID
+    mpesa_enabled: bool | None
+    flags: dict[str, bool | None]
+
+    @property
+    def authority(self) -> bool:
+        return any(flag is True for flag in self.flags.values())
+
+    @property
+    def drifted(self) -> bool:
+        return (self.mpesa_enabled is True) != self.authority
+
+    @property
+    def active(self) -> list[str]:
+        return sorted(environment for environment, flag in self.flags.items() if flag is True)
+
+
+def _seen(record: Any) -> Seen:
+    return Seen(record["id"], record["mpesa_enabled"], json.loads(record["flags"] or "{}"))
+
+
+async def see(connection: Any, bar_id: UUID) -> Seen | None:
+    """Return what is committed of one bar, None where it does not exist."""
+    record = await connection.fetchrow(_ONE, bar_id)
+    return _seen(record) if record else None
+
+
+async def see_all(connection: Any) -> dict[UUID, Seen]:
+    """Return what is committed of every bar."""
+    return {record["id"]: _seen(record) for record in await connection.fetch(_ALL)}
+
+
+async def database_hash(connection: Any) -> dict[str, str]:
+    """Return a digest of every table of `public` and `mpesa_sync`: equal means that nothing changed, xmin included."""
+    found = {}
+    for schema, table in await connection.fetch(_TABLES):
+        found[f"{schema}.{table}"] = await connection.fetchval(
+            f"select coalesce(md5(string_agg(line, chr(10) order by line)), '') "
+            f'from (select t.xmin::text || t::text as line from "{schema}"."{table}" t) lines'
+        )
+    return found

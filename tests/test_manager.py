@@ -1,0 +1,42 @@
+"""`MpesaSyncManager`: switching, comparing, repairing, one example each; the properties go further."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from mpesa_sync import MpesaSyncManager
+from mpesa_sync.db.pool import Database
+from mpesa_sync.errors import BarNotFound, CredentialsMissing
+from tests.support.observer import see
+from tests.support.venues import add_bar
+
+
+async def test_switching_on_sets_both_fields(db: Database, sql: Any) -> None:
+    """R1.2: true makes the environment active and shows M-Pesa, and the answer is read back."""
+    bar = await add_bar(sql, production=False)
+    result = await MpesaSyncManager(db).sync_mpesa_status(bar, True, actor="Asha")
+    seen = await see(sql, bar)
+    assert seen is not None
+    assert (seen.mpesa_enabled, seen.flags) == (True, {"production": True})
+    assert (result.success, result.changed, result.environment, result.attempts) == (True, True, "production", 1)
+
+
+async def test_switching_on_without_credentials_is_refused(db: Database, sql: Any) -> None:
+    """R1: never "successful" where nothing can work; nothing is written and the error carries the result."""
+    bar = await add_bar(sql)
+    with pytest.raises(CredentialsMissing) as refused:
+        await MpesaSyncManager(db).sync_mpesa_status(bar, True)
+    assert refused.value.result.success is False
+    seen = await see(sql, bar)
+    assert seen is not None
+    assert seen.mpesa_enabled is False
+    assert await sql.fetchval("select count(*) from mpesa_sync.operations") == 0
+
+
+async def test_an_unknown_bar_is_not_found(db: Database) -> None:
+    """R1: 0 rows is an error, not success (faults.md 4)."""
+    with pytest.raises(BarNotFound):
+        await MpesaSyncManager(db).sync_mpesa_status(uuid4(), False)
