@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from mpesa_sync.db import alerts as alerts_sql
-from mpesa_sync.db import detection, installation, transaction
+from mpesa_sync.db import detection, installation, transaction, unit
 from mpesa_sync.db.operations import Operation
 from mpesa_sync.db.pool import Database
 from mpesa_sync.db.transaction import Committed, Done
@@ -222,7 +222,7 @@ class MpesaSyncManager:
         clock = self._db.clock
         started = clock.monotonic()
         try:
-            committed = await transaction.run(self._db, operation, work, answer)
+            committed = await unit.run(self._db, operation, work, answer)
         except MpesaSyncError as error:
             _report(operation, error.code, clock.monotonic() - started, error=error)
             await raise_alert(self._db, error, bar_id=operation.bar_id, operation_id=operation.id)
