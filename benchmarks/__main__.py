@@ -1,0 +1,41 @@
+"""`make bench`: measures everything and prints one table; `--only sync|fleet`, `--bars N,N`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from pathlib import Path
+
+from benchmarks import fleet, sync_status
+from benchmarks.place import Row, machine
+from mpesa_sync.db import embedded
+
+
+def _print(rows: list[Row]) -> None:
+    print("| what | ours | limit | ratio | goal |\n|---|---|---|---|---|")
+    for row in rows:
+        print(f"| {row.what} | {row.ours} | {row.limit} | {row.ratio:.2f} | {row.goal} |", flush=True)
+
+
+async def _measure(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        async with embedded.running(Path(folder) / "postgres") as server:
+            print(machine(server), flush=True)
+            if options.only in ("", "sync"):
+                _print(await sync_status.measure(server))
+            if options.only in ("", "fleet"):
+                for bars in options.bars.split(","):
+                    _print(await fleet.measure(server, int(bars)))
+
+
+def main() -> None:
+    """Read the arguments and measure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=["", "sync", "fleet"], default="")
+    parser.add_argument("--bars", default="100000,1000000")
+    asyncio.run(_measure(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()
