@@ -1,4 +1,4 @@
-"""`Secret`: a text that does not show itself. Nothing here encrypts."""
+"""`Secret`: a text that does not show itself, and the one rule for the shape of a key. Nothing here encrypts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import Final, NoReturn
 
 MASK: Final = "\u2022" * 16
 """What a stored secret reads as, everywhere a person or a program may see it (existing-platform.md)."""
+
+KMS_KEY_LENGTH: Final = 32
+"""Characters of an encryption key. Their UTF-8 bytes are the AES-256 key (existing-platform.md)."""
 
 
 class Secret:
@@ -44,3 +47,16 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret cannot be pickled or copied into another process")
+
+
+def kms_key_fault(text: str) -> str | None:
+    """Return what is wrong with the shape of an encryption key, None where nothing is.
+
+    Speaks of the length and never of the content: `has 31 characters`. A key that looks like hex is not
+    decoded (existing-platform.md).
+    """
+    if len(text) != KMS_KEY_LENGTH:
+        return f"has {len(text)} characters"
+    if not text.isascii():
+        return f"has {len(text)} characters, not all of them ASCII"
+    return None

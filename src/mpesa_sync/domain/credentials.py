@@ -197,8 +197,7 @@ def is_well_formed(secret: Secret) -> bool:
 
     It is used as it is, so white space around it, which saving quietly drops, is a fault here.
     """
-    text = secret.reveal()
-    return text == clean_text(text) and _secret_fault(text) is None
+    return _secret_fault(secret.reveal()) is None
 
 
 def secrets_well_formed(consumer_key: Secret, consumer_secret: Secret, passkey: Secret) -> tuple[str, ...]:
