@@ -33,9 +33,6 @@ on conflict (id) do nothing returning true;
 select * from mpesa_sync.lock_bar_v1(('00000000-0000-4000-8000-' || lpad(to_hex(:bar::bigint), 12, '0'))::uuid, true);
 select * from mpesa_sync.write_status_v1(('00000000-0000-4000-8000-' || lpad(to_hex(:bar::bigint), 12, '0'))::uuid,
                                          case when :on::int = 1 then 'production' end);
-update mpesa_sync.alerts set state = 'resolved', resolved_at = now()
- where bar_id = ('00000000-0000-4000-8000-' || lpad(to_hex(:bar::bigint), 12, '0'))::uuid and state <> 'resolved'
-   and kind = any('{sync_failed,sync_refused,outcome_unknown}'::text[]);
 update mpesa_sync.operations
    set before = '{"credentials": {"production": true}, "mpesa_enabled": true}'::jsonb,
        after = '{"credentials": {"production": true}, "mpesa_enabled": true}'::jsonb,

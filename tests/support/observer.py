@@ -65,3 +65,28 @@ async def database_hash(connection: Any) -> dict[str, str]:
             f'from (select t.xmin::text || t::text as line from "{schema}"."{table}" t) lines'
         )
     return found
+
+
+MISSING: Final = "missing"
+AMBIGUOUS: Final = "ambiguous"
+
+
+def becomes_active(flags: dict[str, bool | None], *, named: str | None, last: str | None) -> str:
+    """Say which environment a switch-on must make the active one (R1), or `MISSING`, or `AMBIGUOUS`.
+
+    Written from the specification, apart from the code: the named one; else the only row present; else the only
+    row already active; else the one last seen active. `last` must be of a row that may have been deleted since.
+    """
+    if named is not None:
+        return named if named in flags else MISSING
+    if len(flags) < 2:
+        return next(iter(flags), MISSING)
+    on = [environment for environment, flag in flags.items() if flag is True]
+    if len(on) == 1:
+        return on[0]
+    return last or AMBIGUOUS
+
+
+def changed_tables(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    """Return the tables whose digests of `database_hash` differ."""
+    return {table for table in before.keys() | after.keys() if before.get(table) != after.get(table)}

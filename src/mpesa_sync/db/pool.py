@@ -58,7 +58,7 @@ class Database:
 
     async def release(self, connection: asyncpg.pool.PoolConnectionProxy[Any], *, broken: bool = False) -> None:
         """Give a connection back. `broken`: its state is not known, close it at once."""
-        if broken:
+        if broken and not is_gone(connection):
             connection.terminate()
         await self._pool.release(connection)
 
@@ -160,6 +160,14 @@ async def connect(
         yield database
     finally:
         await database.close()
+
+
+def is_gone(connection: Any) -> bool:
+    """Return whether a connection is closed; asyncpg empties the pool's handle of a lost one, which then only raises."""
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        return True
 
 
 async def _prepare(connection: Any) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mpesa_sync.errors import SchemaError
+from mpesa_sync.db.pool import Database
+from mpesa_sync.errors import MpesaSyncError, SchemaError
 
 REQUIRED: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "bars": {"id": ("uuid",), "name": ("text", "character varying"), "mpesa_enabled": ("boolean",)},
@@ -116,3 +117,17 @@ async def require(connection: Any) -> Shape:
             "'mpesa-sync db init --create-platform-tables'."
         )
     return shape
+
+
+async def named(database: Database, error: MpesaSyncError) -> MpesaSyncError:
+    """Return `error`, or, where it says that something is missing, one that says by name what."""
+    if not isinstance(error, SchemaError):
+        return error
+    try:
+        async with database.reading() as connection:
+            await require(connection)
+    except SchemaError as telling:
+        return telling
+    except MpesaSyncError:
+        return error
+    return error

@@ -18,7 +18,7 @@ from mpesa_sync.db import failpoints, operations
 from mpesa_sync.db.errormap import translate
 from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.db.operations import Operation
-from mpesa_sync.db.pool import Database
+from mpesa_sync.db.pool import Database, is_gone
 from mpesa_sync.errors import (
     IntegrityFault,
     MpesaSyncError,
@@ -134,7 +134,7 @@ async def join(connection: Any, operation: Operation, work: Work[T], answer: typ
 
 async def _leave_savepoint(connection: Any) -> None:
     """Take back what the joined work did; a connection on which that fails is closed, never committed."""
-    if connection.is_closed():
+    if is_gone(connection):
         return
     try:
         await connection.execute("rollback to savepoint mpesa_sync_join; release savepoint mpesa_sync_join")
@@ -190,7 +190,7 @@ async def _commit(connection: Any) -> None:
 
 async def _rolled_back(connection: Any) -> bool:
     """Roll back and return whether the connection can be used again."""
-    if connection.is_closed():
+    if is_gone(connection):
         return False
     try:
         await connection.execute("rollback")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
 
 from mpesa_sync.db import alerts as alerts_sql
-from mpesa_sync.db import detection, installation, transaction, unit
+from mpesa_sync.db import detection, installation, shape, transaction, unit
 from mpesa_sync.db.operations import Operation
 from mpesa_sync.db.pool import Database
 from mpesa_sync.db.transaction import Committed, Done
@@ -22,16 +22,13 @@ from mpesa_sync.errors import (
     KmsKeyMissing,
     MpesaSyncError,
     StaleAuthority,
-    SyncRefused,
 )
-from mpesa_sync.monitoring import logs, metrics
-from mpesa_sync.monitoring.names import Event
 from mpesa_sync.sync import usability, writer
 from mpesa_sync.sync.alerts import RESOLVED_BY_SUCCESS, raise_alert
+from mpesa_sync.sync.operation_log import report
 from mpesa_sync.sync.results import RepairResult, SyncResult, ValidationResult
 
 T = TypeVar("T")
-_log: Final = logs.get("sync")
 
 
 class MpesaSyncManager:
@@ -110,7 +107,7 @@ class MpesaSyncManager:
         bar = await writer.lock(connection, operation.bar_id, with_secrets=on)
         environment = await self._chosen(connection, bar, operation) if on else None
         written = await writer.write_status(connection, operation.bar_id, environment)
-        await alerts_sql.resolve(connection, operation.bar_id, RESOLVED_BY_SUCCESS)
+        await _resolve_alerts(connection, bar)
         result = SyncResult(
             success=True,
             credentials_updated=True,
@@ -223,12 +220,13 @@ class MpesaSyncManager:
         started = clock.monotonic()
         try:
             committed = await unit.run(self._db, operation, work, answer)
-        except MpesaSyncError as error:
-            _report(operation, error.code, clock.monotonic() - started, error=error)
+        except MpesaSyncError as caught:
+            error = await shape.named(self._db, caught)
+            report(operation, error.code, clock.monotonic() - started, error=error)
             await raise_alert(self._db, error, bar_id=operation.bar_id, operation_id=operation.id)
-            raise
+            raise error from caught
         outcome = "replayed" if committed.replayed else "applied"
-        _report(operation, outcome, clock.monotonic() - started, attempts=committed.attempts)
+        report(operation, outcome, clock.monotonic() - started, attempts=committed.attempts)
         return committed
 
 
@@ -245,7 +243,7 @@ async def _repair(connection: Any, operation: Operation, *, accept_stale: bool) 
     if drift is not None:
         written = await writer.write_shown(connection, operation.bar_id, availability.authority(facts))
         new, after = written.mpesa_enabled, _state_after(bar, written)
-    await alerts_sql.resolve(connection, operation.bar_id, RESOLVED_BY_SUCCESS)
+    await _resolve_alerts(connection, bar)
     result = RepairResult(
         success=True,
         repaired=drift is not None,
@@ -254,6 +252,11 @@ async def _repair(connection: Any, operation: Operation, *, accept_stale: bool) 
         operation_id=operation.id,
     )
     return Done(result, before=bar.state(), after=after)
+
+
+async def _resolve_alerts(connection: Any, bar: writer.LockedBar) -> None:
+    if bar.has_open_alerts:
+        await alerts_sql.resolve(connection, bar.facts.bar_id, RESOLVED_BY_SUCCESS)
 
 
 def _state_after(bar: writer.LockedBar, written: writer.Written) -> dict[str, Any]:
@@ -270,29 +273,4 @@ def _not_synced(operation_id: UUID, error: MpesaSyncError) -> SyncResult:
         operation_id=operation_id,
         attempts=error.attempts,
         error=error.message,
-    )
-
-
-def _report(
-    operation: Operation,
-    outcome: str,
-    duration_s: float,
-    *,
-    attempts: int | None = None,
-    error: MpesaSyncError | None = None,
-) -> None:
-    metrics.operations.labels(operation.kind, outcome).inc()
-    metrics.operation_seconds.labels(operation.kind).observe(duration_s)
-    refused = isinstance(error, SyncRefused)
-    write = _log.info if error is None or refused else _log.error
-    write(
-        Event.SYNC_REFUSED if refused else Event.SYNC_OPERATION,
-        operation_id=str(operation.id),
-        bar_id=str(operation.bar_id),
-        actor=operation.actor,
-        kind=operation.kind,
-        outcome=outcome,
-        attempts=error.attempts if error else attempts,
-        duration_ms=round(duration_s * 1000, 1),
-        sqlstate=getattr(error, "sqlstate", None),
     )

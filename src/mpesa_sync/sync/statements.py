@@ -23,6 +23,12 @@ select count(*) from (
   select 1 from public.bars where id = any($1::uuid[]) order by id for update
 ) locked
 """
+LOCK_NEW_CREDENTIALS_OF_BARS: Final = """
+select count(*) from (
+  select 1 from public.mpesa_credentials where tenant_id = any($1::uuid[]) order by id for share nowait
+) locked
+"""
+"""Rows that came while we waited for `bars`; nowait, because this is out of the one order."""
 CORRECT_BARS: Final = """
 with truth as materialized (
   select b.id, b.mpesa_enabled as previous, w.expected, a.authority,

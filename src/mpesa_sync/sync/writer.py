@@ -35,6 +35,7 @@ class LockedBar:
     facts: BarFacts
     rows: tuple[LockedRow, ...]
     last_environment: Environment | None
+    has_open_alerts: bool = False
 
     def state(self) -> dict[str, Any]:
         """Return both fields as the audit keeps them."""
@@ -84,7 +85,7 @@ async def lock(connection: Any, bar_id: UUID, *, with_secrets: bool = False) -> 
         bar_holds_secrets=first["bar_holds_secrets"],
         rows=tuple(row.row for row in rows),
     )
-    return LockedBar(facts, rows, Environment(last) if last else None)
+    return LockedBar(facts, rows, Environment(last) if last else None, first["has_open_alerts"])
 
 
 def _locked_row(record: Any) -> LockedRow:
@@ -166,6 +167,7 @@ async def correct_bars(
     ids = [bar_id for bar_id, _ in expected]
     await connection.execute(statements.LOCK_CREDENTIALS_OF_BARS, ids)
     await connection.execute(statements.LOCK_BARS, ids)
+    await connection.execute(statements.LOCK_NEW_CREDENTIALS_OF_BARS, ids)
     failpoints.hit(Failpoint.BATCH_LOCKED)
     records = await connection.fetch(
         statements.CORRECT_BARS,

@@ -7,7 +7,7 @@
 create function mpesa_sync.lock_bar_v1(p_bar uuid, p_with_secrets boolean)
 returns table (
   mpesa_enabled boolean, bar_active boolean, bar_holds_secrets boolean, last_environment text, credentials_id uuid,
-  environment text, is_active boolean, business_shortcode text, consumer_key text, consumer_secret text, passkey text
+  environment text, is_active boolean, consumer_key text, consumer_secret text, passkey text, has_open_alerts boolean
 )
 language plpgsql volatile as $$
 #variable_conflict use_column
@@ -15,6 +15,8 @@ begin
   perform pg_advisory_xact_lock(hashtextextended(p_bar::text, 19990606));
   perform 1 from public.mpesa_credentials c where c.tenant_id = p_bar order by c.id for update;
   perform 1 from public.bars b where b.id = p_bar for update;
+  -- A row that came while we waited for the bar; nowait, because this is out of the one order (races.md).
+  perform 1 from public.mpesa_credentials c where c.tenant_id = p_bar order by c.id for update nowait;
   perform 1 from mpesa_sync.bar_state s where s.bar_id = p_bar for update;
   return query
     select b.mpesa_enabled, (j.bar ->> 'active')::boolean,
@@ -22,10 +24,11 @@ begin
              nullif(btrim(j.bar ->> 'mpesa_consumer_key_encrypted'), ''),
              nullif(btrim(j.bar ->> 'mpesa_consumer_secret_encrypted'), ''),
              nullif(btrim(j.bar ->> 'mpesa_passkey_encrypted'), '')) is not null,
-           s.last_environment, c.id, c.environment::text, c.is_active, c.business_shortcode::text,
+           s.last_environment, c.id, c.environment::text, c.is_active,
            case when p_with_secrets then to_jsonb(c) ->> 'consumer_key_enc' end,
            case when p_with_secrets then to_jsonb(c) ->> 'consumer_secret_enc' end,
-           case when p_with_secrets then to_jsonb(c) ->> 'passkey_enc' end
+           case when p_with_secrets then to_jsonb(c) ->> 'passkey_enc' end,
+           exists (select 1 from mpesa_sync.alerts a where a.bar_id = p_bar and a.state <> 'resolved')
       from public.bars b
       cross join lateral (select to_jsonb(b) as bar) j
       left join public.mpesa_credentials c on c.tenant_id = b.id
