@@ -6,11 +6,14 @@ out, in `absent`, where it has not. So one fixed statement serves every shape, a
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
+
+import msgspec
 
 from mpesa_sync.domain.availability import BarWarning, Direction
 from mpesa_sync.domain.bars import BarFacts, CredentialsRow
@@ -103,8 +106,7 @@ _PREFETCH_ROWS: Final = 5_000
 _SCAN_TIMEOUT_S: Final = 900.0
 
 
-@dataclass(frozen=True, slots=True)
-class DriftedBar:
+class DriftedBar(msgspec.Struct, frozen=True, gc=False):
     """A bar whose two fields disagree, as it was when it was read."""
 
     bar_id: UUID
@@ -140,30 +142,26 @@ class FleetSummary:
         return self.bars - self.drifted
 
 
+@cache
 def named_warnings(bits: int) -> tuple[BarWarning, ...]:
     """Return the warnings that a bit mask of `DRIFT` means."""
     return tuple(warning for position, warning in enumerate(BarWarning) if bits & (1 << position))
 
 
-async def scan(connection: Any, *, allow_sandbox: bool) -> AsyncIterator[DriftedBar | FleetSummary]:
-    """Yield every drifted bar (R2.1), then the `FleetSummary`, always last and always there.
+async def scan(connection: Any, *, allow_sandbox: bool, each: Callable[[DriftedBar], object]) -> FleetSummary:
+    """Hand every drifted bar (R2.1) to `each` and return the counts over all bars, of the same moment.
 
-    The connection must be in a transaction; drain the iterator before doing anything else with it.
+    The connection must be in a transaction. The cursor is drained here, so `each` must be quick and must not use
+    the connection.
     """
-    cursor = connection.cursor(DRIFT, allow_sandbox, prefetch=_PREFETCH_ROWS, timeout=_SCAN_TIMEOUT_S)
-    async for record in cursor:
-        if record["is_summary"]:
-            counts = dict(zip(BarWarning, record["counts"], strict=True))
-            yield FleetSummary(record["bars"], record["hidden"], record["exposed"], counts)
-        else:
-            yield DriftedBar(
-                bar_id=record["id"],
-                slug=record["slug"],
-                mpesa_enabled=record["mpesa_enabled"],
-                authority=record["authority"],
-                warnings=named_warnings(record["warnings"]),
-                updated_at=record["updated_at"],
-            )
+    cursor = await connection.cursor(DRIFT, allow_sandbox, timeout=_SCAN_TIMEOUT_S)
+    while records := await cursor.fetch(_PREFETCH_ROWS, timeout=_SCAN_TIMEOUT_S):
+        for is_summary, bar_id, slug, mpesa_enabled, authority, bits, updated_at, *counts in records:
+            if is_summary:
+                bars, hidden, exposed, warned = counts
+                return FleetSummary(bars, hidden, exposed, dict(zip(BarWarning, warned, strict=True)))
+            each(DriftedBar(bar_id, slug, mpesa_enabled, authority, named_warnings(bits), updated_at))
+    raise AssertionError("the statement always ends with the row that counts all bars")
 
 
 async def still_drifted(connection: Any, bar_ids: Sequence[UUID]) -> list[tuple[UUID, bool]]:

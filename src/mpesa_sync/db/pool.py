@@ -163,7 +163,7 @@ async def connect(
 
 
 def is_gone(connection: Any) -> bool:
-    """Return whether a connection is closed; asyncpg empties the pool's handle of a lost one, which then only raises."""
+    """Return whether a connection is closed; asyncpg empties the pool's handle of a lost one, which then raises."""
     try:
         return bool(connection.is_closed())
     except asyncpg.InterfaceError:

@@ -26,13 +26,7 @@ async def detect(database: Database) -> tuple[list[DriftedBar], FleetSummary]:
         await shape.require(connection)
         allow_sandbox = await installation.allows_sandbox(connection, database)
         drifted: list[DriftedBar] = []
-        summary: FleetSummary | None = None
-        async for item in detection.scan(connection, allow_sandbox=allow_sandbox):
-            if isinstance(item, FleetSummary):
-                summary = item
-            else:
-                drifted.append(item)
-    assert summary is not None, "the detection always ends with its summary"
+        summary = await detection.scan(connection, allow_sandbox=allow_sandbox, each=drifted.append)
     return drifted, summary
 
 
