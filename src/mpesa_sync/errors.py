@@ -20,6 +20,7 @@
     │   └── OperationConflict          an operation id that was used for something else, or given up
     └── DatabaseFault                  the database refused or was lost; carries the SQLSTATE, never its text
         ├── TransientFault             worth trying again, nothing was written
+        │   └── PoolExhausted          every connection of this program is in use; has waited already
         ├── OutcomeUnknown             COMMIT was sent and its answer never came
         ├── ResourcesExhausted         disk or memory is full; not retried in the request
         └── PermanentFault             trying again cannot help
@@ -98,9 +99,16 @@ class EmbeddedServerError(MpesaSyncError):
 
 
 class SchemaError(MpesaSyncError):
-    """Tables or columns are missing, odd, or of a version this program does not know. Names them."""
+    """Tables or columns are missing, odd, or of a version this program does not know. Names them.
+
+    `sqlstate` is what the server answered, None where it was not asked to do anything.
+    """
 
     code = "schema"
+
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
+        super().__init__(message)
+        self.sqlstate = sqlstate
 
 
 class SyncRefused(MpesaSyncError):
@@ -196,6 +204,12 @@ class TransientFault(DatabaseFault):
 
     code = "database_busy"
     retryable = True
+
+
+class PoolExhausted(TransientFault):
+    """Every connection of this program was in use for as long as one may wait; not tried again in the request."""
+
+    code = "pool_exhausted"
 
 
 class OutcomeUnknown(DatabaseFault):

@@ -30,6 +30,13 @@ _TRANSIENT: Final = ("40001", "40P01", "55P03", "57014", "25P03", "53300", *_LOS
 _EXHAUSTED: Final = ("53100", "53200")
 _MISSING_NAMES: Final = ("42P01", "42703", "42883", "3F000")
 
+_LOST_CONNECTION: Final = (
+    OSError,
+    TimeoutError,
+    asyncio.IncompleteReadError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the driver had read the server's farewell and not yet the end of the connection
+)
 _NOT_LET_IN: Final = {
     "28P01": "The database does not accept this user name and password.",
     "28000": "The database does not let this user in.",
@@ -59,11 +66,16 @@ def translate(exc: BaseException, *, commit_sent: bool = False) -> BaseException
         return _from_sqlstate(exc, commit_sent=commit_sent)
     if isinstance(exc, asyncpg.ClientConfigurationError):
         return ConfigurationError(["the database URL cannot be read"])
-    if isinstance(exc, OSError | TimeoutError | asyncio.IncompleteReadError | asyncpg.InterfaceError):
+    if isinstance(exc, _LOST_CONNECTION):
         if commit_sent:
             return OutcomeUnknown("The connection was lost while the change was being committed.")
         return TransientFault("The database cannot be reached, or the connection to it was lost.")
     return exc
+
+
+def cause_of(error: BaseException, exc: BaseException) -> BaseException | None:
+    """Return what `error`, which `translate` made of `exc`, is to be raised from: never from itself."""
+    return exc.__cause__ if error is exc else exc
 
 
 def _from_sqlstate(exc: asyncpg.PostgresError, *, commit_sent: bool) -> DatabaseFault | SchemaError:
@@ -100,7 +112,8 @@ def _permanent(exc: asyncpg.PostgresError, state: str) -> DatabaseFault | Schema
     if state in _MISSING_NAMES:
         return SchemaError(
             "A table, column or function is missing in this database (SQLSTATE "
-            f"{state}). 'mpesa-sync db status' names what is missing; 'mpesa-sync db init' makes what is ours."
+            f"{state}). 'mpesa-sync db status' names what is missing; 'mpesa-sync db init' makes what is ours.",
+            sqlstate=state,
         )
     return PermanentFault(f"The database refuses this (SQLSTATE {state or 'none'}).", sqlstate=state)
 

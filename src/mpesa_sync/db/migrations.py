@@ -34,7 +34,11 @@ create table if not exists mpesa_sync.schema_migrations (
 """
 _APPLIED: Final = "select version, digest from mpesa_sync.schema_migrations order by version"
 _RECORD: Final = "insert into mpesa_sync.schema_migrations (version, name, digest) values ($1, $2, $3)"
-_EXISTS: Final = "select to_regclass('mpesa_sync.schema_migrations') is not null"
+_EXISTS: Final = """
+select exists (
+  select 1 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+   where n.nspname = 'mpesa_sync' and c.relname = 'schema_migrations')
+"""
 _INSTALL: Final = "insert into mpesa_sync.installation (mode) values ($1) on conflict do nothing"
 _LOCK_STATEMENT: Final = "select pg_advisory_xact_lock($1)"
 _UNINSTALL: Final = "drop schema if exists mpesa_sync cascade"

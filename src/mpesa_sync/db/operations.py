@@ -27,10 +27,6 @@ select kind, bar_id, request::text as request, outcome, result::text as result
 FINISH: Final = """
 update mpesa_sync.operations set before = $2::jsonb, after = $3::jsonb, result = $4::jsonb where id = $1
 """
-LAST_OF_BAR: Final = """
-select id, kind, actor, reason, before::text as before, after::text as after, started_at
-  from mpesa_sync.operations where bar_id = $1 and outcome = 'applied' order by started_at desc limit $2
-"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,10 @@ from mpesa_sync.backoff import Backoff
 from mpesa_sync.clock import Clock, SystemClock
 from mpesa_sync.crypto.keyring import KeyRing
 from mpesa_sync.db import session
-from mpesa_sync.db.errormap import translate
-from mpesa_sync.errors import ConfigurationError
+from mpesa_sync.db.errormap import cause_of, translate
+from mpesa_sync.errors import ConfigurationError, PoolExhausted
 from mpesa_sync.secret import Secret
+from mpesa_sync.settings import database_url_fault
 
 T = TypeVar("T")
 _POOL_SIZE: Final = 10
@@ -49,12 +50,16 @@ class Database:
         """Return a connection from the pool; give it back with `release`.
 
         Raises:
-            TransientFault: the database cannot be reached, or every connection is in use.
+            PoolExhausted: every connection is in use.
+            TransientFault: the database cannot be reached.
         """
         try:
             return await self._pool.acquire(timeout=session.ACQUIRE_TIMEOUT_S)
-        except BaseException as exc:
-            raise translate(exc) from exc
+        except BaseException as exc:  # noqa: BLE001 - raised again, translated
+            error = translate(exc)
+            if isinstance(exc, TimeoutError) and self._pool.get_size() == self._pool.get_max_size():
+                error = PoolExhausted("Every connection of this program to the database is in use.")
+            raise error from cause_of(error, exc)
 
     async def release(self, connection: asyncpg.pool.PoolConnectionProxy[Any], *, broken: bool = False) -> None:
         """Give a connection back. `broken`: its state is not known, close it at once."""
@@ -78,8 +83,9 @@ class Database:
             yield connection
             await connection.execute("rollback")
             finished = True
-        except Exception as exc:
-            raise translate(exc) from exc
+        except Exception as exc:  # noqa: BLE001 - raised again, translated
+            error = translate(exc)
+            raise error from cause_of(error, exc)
         finally:
             await self.release(connection, broken=not finished)
 
@@ -139,8 +145,8 @@ async def connect(
     """
     keys = KeyRing.from_texts(kms_keys)
     text = url.reveal() if isinstance(url, Secret) else url
-    if not text.startswith(("postgresql://", "postgres://")):
-        raise ConfigurationError(["the database URL must look like postgresql://user:password@host:port/database"])
+    if fault := database_url_fault(text):
+        raise ConfigurationError([f"the database URL {fault}"])
     pool = asyncpg.create_pool(
         text,
         min_size=0,

@@ -15,7 +15,7 @@ import asyncpg
 import msgspec
 
 from mpesa_sync.db import failpoints, operations
-from mpesa_sync.db.errormap import translate
+from mpesa_sync.db.errormap import cause_of, translate
 from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.db.operations import Operation
 from mpesa_sync.db.pool import Database, is_gone
@@ -97,11 +97,11 @@ async def attempt(
             await _commit(connection)
         usable = True
         failpoints.hit(committed)
-    except Exception as exc:
+    except Exception as exc:  # noqa: BLE001 - raised again, translated
         error = translate(exc, commit_sent=commit_sent)
         answered = isinstance(exc, asyncpg.PostgresError | MpesaSyncError)
         usable = usable or (answered and await _rolled_back(connection))
-        raise error from exc
+        raise error from cause_of(error, exc)
     else:
         return result
     finally:
@@ -115,21 +115,35 @@ async def join(connection: Any, operation: Operation, work: Work[T], answer: typ
         UnsupportedTransaction: the connection is not in a READ COMMITTED transaction.
         MpesaSyncError: as `db.unit.run`; the savepoint is rolled back, the caller's transaction goes on.
     """
-    if not connection.is_in_transaction():
+    try:
+        await _require_joinable(connection)
+        await connection.execute("savepoint mpesa_sync_join")
+    except Exception as exc:  # noqa: BLE001 - raised again, translated
+        error = translate(exc)
+        raise error from cause_of(error, exc)
+    try:
+        result, replayed = await perform(connection, operation, work, answer)
+        await connection.execute("release savepoint mpesa_sync_join")
+    except BaseException as exc:  # noqa: BLE001 - raised again, translated
+        await _leave_savepoint(connection)
+        error = translate(exc)
+        raise error from cause_of(error, exc)
+    return Committed(result, attempts=1, replayed=replayed)
+
+
+async def _require_joinable(connection: Any) -> None:
+    try:
+        isolation = await connection.fetchval("select current_setting('transaction_isolation')")
+    except asyncpg.InFailedSQLTransactionError as exc:
+        raise UnsupportedTransaction(
+            "The transaction of the connection given has failed already. Roll it back first."
+        ) from translate(exc)
+    if not connection.is_in_transaction():  # only now: a lost connection says the same
         raise UnsupportedTransaction("The connection given is not in a transaction. Begin one first.")
-    isolation = await connection.fetchval("select current_setting('transaction_isolation')")
     if isolation != _READ_COMMITTED:
         raise UnsupportedTransaction(
             f"The transaction of the connection given is {isolation}; it must be {_READ_COMMITTED}."
         )
-    await connection.execute("savepoint mpesa_sync_join")
-    try:
-        result, replayed = await perform(connection, operation, work, answer)
-    except BaseException as exc:
-        await _leave_savepoint(connection)
-        raise translate(exc) from exc
-    await connection.execute("release savepoint mpesa_sync_join")
-    return Committed(result, attempts=1, replayed=replayed)
 
 
 async def _leave_savepoint(connection: Any) -> None:

@@ -9,7 +9,7 @@ from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.db.operations import Operation
 from mpesa_sync.db.pool import Database
 from mpesa_sync.db.transaction import Committed, Work
-from mpesa_sync.errors import DatabaseFault, OutcomeUnknown, TransientFault
+from mpesa_sync.errors import DatabaseFault, OutcomeUnknown, PoolExhausted, TransientFault
 from mpesa_sync.monitoring import logs, metrics
 from mpesa_sync.monitoring.names import Event
 
@@ -79,7 +79,7 @@ class _Unit(Generic[T]):
         self._unsettled = False
 
     def _wait_s(self, fault: DatabaseFault, elapsed_s: float) -> float | None:
-        if isinstance(fault, TransientFault | OutcomeUnknown):
+        if isinstance(fault, TransientFault | OutcomeUnknown) and not isinstance(fault, PoolExhausted):
             return self._database.retry.delay_s(self._attempts, elapsed_s)
         return None
 

@@ -97,6 +97,9 @@ WARNINGS: Final[Mapping[BarWarning, Advice]] = {
 }
 """Of every warning."""
 
+ALSO_DRIFTED: Final = "Besides, the two fields disagree, which other programs show: 'mpesa-sync repair BAR'."
+"""Beside another reason, where a bar has drifted too: our own pages are right, an older page is not."""
+
 
 def for_bar(text: str, bar: str) -> str:
     """Return a sentence of this module with `bar`, an id or a slug, in the place of `BAR`."""

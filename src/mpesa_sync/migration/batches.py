@@ -54,6 +54,13 @@ def stale_authority(bar_id: UUID) -> Quarantined:
     )
 
 
+def _result(bar_id: UUID, settled: Settled) -> MigrationResult:
+    outcome = _OUTCOMES[settled]
+    metrics.migration_records.labels(outcome).inc()
+    error = stale_authority(bar_id) if settled is Settled.STALE_AUTHORITY else None
+    return MigrationResult(bar_id=bar_id, outcome=outcome, error=error)
+
+
 class Batches:
     """Corrects batches of candidates for one run.
 
@@ -74,24 +81,26 @@ class Batches:
         Raises:
             MpesaSyncError: a fault of the whole; the records not yielded were not settled.
         """
+        self._answers_lost = False  # of this batch: the journal also knows what earlier ones changed
+        async for result in self._settled(batch):
+            yield result
+
+    async def _settled(self, batch: Sequence[Pair]) -> AsyncIterator[MigrationResult]:
         try:
             settled = await self._tried(batch)
         except (DatabaseFault, SchemaError) as fault:
             if await self._is_of_the_whole(fault):
                 raise
             if len(batch) == 1:
-                yield self._quarantine(batch[0][0], fault)
+                yield await self._given_up(batch[0][0], fault)
                 return
             middle = len(batch) // 2
             for half in (batch[:middle], batch[middle:]):
-                async for isolated in self.settle(half):
+                async for isolated in self._settled(half):
                     yield isolated
             return
         for bar_id, result in settled.items():
-            outcome = _OUTCOMES[result]
-            metrics.migration_records.labels(outcome).inc()
-            error = stale_authority(bar_id) if result is Settled.STALE_AUTHORITY else None
-            yield MigrationResult(bar_id=bar_id, outcome=outcome, error=error)
+            yield _result(bar_id, result)
 
     async def _tried(self, batch: Sequence[Pair]) -> dict[UUID, Settled]:
         """Correct a batch in one transaction, transient faults and lost answers again (faults.md)."""
@@ -138,13 +147,20 @@ class Batches:
         except MpesaSyncError:
             return True
 
+    async def _given_up(self, bar_id: UUID, fault: DatabaseFault | SchemaError) -> MigrationResult:
+        """Quarantine a record, unless an attempt whose answer was lost has corrected it all the same."""
+        if self._answers_lost:
+            known = await self._with_lost_answers({bar_id: Settled.STALE})
+            if known[bar_id] is Settled.FIXED:
+                return _result(bar_id, Settled.FIXED)
+        return self._quarantine(bar_id, fault)
+
     def _quarantine(self, bar_id: UUID, fault: DatabaseFault | SchemaError) -> MigrationResult:
-        sqlstate = fault.sqlstate if isinstance(fault, DatabaseFault) else None
         error = Quarantined(
             bar_id=bar_id,
             code=fault.code,
             message=fault.message,
-            sqlstate=sqlstate,
+            sqlstate=fault.sqlstate,
             attempts=max(fault.attempts, 1),
         )
         metrics.migration_records.labels(Outcome.QUARANTINED).inc()
@@ -153,7 +169,7 @@ class Batches:
             run=str(self._run_id),
             bar_id=str(bar_id),
             cause=fault.code,
-            sqlstate=sqlstate,
+            sqlstate=fault.sqlstate,
             attempts=error.attempts,
         )
         return MigrationResult(bar_id=bar_id, outcome=Outcome.QUARANTINED, error=error)

@@ -18,7 +18,7 @@ _SENSITIVE_NAMES: Final = re.compile(
     r"secret|passkey|password|token|authorization|cookie|consumer_key|kms_key|security_credential",
     re.IGNORECASE,
 )
-_URL_PASSWORD: Final = re.compile(r"(\w+://[^:/@\s]*):[^@\s]*@")
+_URL_PASSWORD: Final = re.compile(r"(\w+://[^:/@\s]*:)\S*(?=@)|([?&](?:ssl)?password=)[^&\s]*", re.IGNORECASE)
 
 
 def get(name: str) -> Any:
@@ -59,7 +59,12 @@ def configure(
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                redact,
+                renderer,
+            ]
         )
     )
     root = logging.getLogger(_ROOT)
@@ -74,10 +79,10 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
 
 
 def _redacted(key: str, value: Any) -> Any:
-    if _SENSITIVE_NAMES.search(key) or isinstance(value, Secret | bytes):
+    if _SENSITIVE_NAMES.search(key) or isinstance(value, Secret | bytes | bytearray | memoryview):
         return _HIDDEN
     if isinstance(value, str):
-        return _URL_PASSWORD.sub(rf"\1:{_HIDDEN}@", value)
+        return _URL_PASSWORD.sub(rf"\1\2{_HIDDEN}", value)
     if isinstance(value, dict):
         return {inner: _redacted(str(inner), part) for inner, part in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

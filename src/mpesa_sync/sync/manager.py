@@ -10,6 +10,7 @@ import msgspec
 
 from mpesa_sync.db import alerts as alerts_sql
 from mpesa_sync.db import detection, installation, shape, transaction, unit
+from mpesa_sync.db.errormap import cause_of
 from mpesa_sync.db.operations import Operation
 from mpesa_sync.db.pool import Database
 from mpesa_sync.db.transaction import Committed, Done
@@ -224,7 +225,7 @@ class MpesaSyncManager:
             error = await shape.named(self._db, caught)
             report(operation, error.code, clock.monotonic() - started, error=error)
             await raise_alert(self._db, error, bar_id=operation.bar_id, operation_id=operation.id)
-            raise error from caught
+            raise error from cause_of(error, caught)
         outcome = "replayed" if committed.replayed else "applied"
         report(operation, outcome, clock.monotonic() - started, attempts=committed.attempts)
         return committed

@@ -1,0 +1,155 @@
+"""The composition root: from settings to an open database, and where log events go. Decides nothing else."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from mpesa_sync.db import embedded
+from mpesa_sync.db.pool import Database, connect
+from mpesa_sync.errors import ConfigurationError
+from mpesa_sync.monitoring import logs
+from mpesa_sync.secret import KMS_KEY_LENGTH, Secret, kms_key_fault
+from mpesa_sync.settings import DATABASE_URL, Settings, database_url_fault
+
+HOME: Final = Path(".mpesa-sync")
+"""Where the embedded server of a folder lives."""
+KEY_FILE: Final = "kms.key"
+"""In `HOME`: the key of the embedded server's secrets, 0600."""
+OPTION: Final = "--database-url"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which database is meant, and who says so.
+
+    `url` with its password, `source` in words for people, `kms_keys` the keys that belong to it.
+    """
+
+    url: Secret
+    source: str
+    kms_keys: tuple[Secret, ...]
+    is_embedded: bool = False
+
+    @property
+    def host(self) -> str | None:
+        """Return the host (with its port) as the URL names it, None where it leaves that to the driver."""
+        parts = urlsplit(self.url.reveal())
+        named = parts.netloc.rpartition("@")[2] or _query(parts.query, "host")
+        return unquote(named) if named else None
+
+    @property
+    def database(self) -> str | None:
+        """Return the database as the URL names it, None where it leaves that to the driver."""
+        parts = urlsplit(self.url.reveal())
+        named = parts.path.removeprefix("/") or _query(parts.query, "database") or _query(parts.query, "dbname")
+        return unquote(named) if named else None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open database, and the place it was found at."""
+
+    database: Database
+    place: Place
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings, *, database_url: str | None = None, home: Path = HOME, application_name: str = "mpesa-sync"
+) -> AsyncIterator[Opened]:
+    """Open the database that is meant: the one given, else the one of the settings, else the embedded one.
+
+    Nothing is sent to a served database before the first use; an embedded server is started.
+
+    Arguments:
+        settings: what the environment says.
+        database_url: outranks the settings; None where nothing was given.
+        home: the folder of the embedded server.
+        application_name: what `pg_stat_activity` shows.
+    Raises:
+        ConfigurationError: nothing names a database, or the URL or the key file is not fit for use (spec 6).
+        EmbeddedServerError: there is an embedded server here, and it does not start.
+    """
+    place = _named(settings, database_url)
+    if place is not None:
+        async with _connected(place, settings, application_name) as found:
+            yield found
+    elif embedded.exists(home):
+        keys = settings.kms_keys or _key_of(home)
+        async with embedded.running(home) as server:
+            place = Place(Secret(server.url), f"the embedded server in ./{home}", keys, is_embedded=True)
+            async with _connected(place, settings, application_name) as found:
+                yield found
+    else:
+        raise ConfigurationError(
+            [
+                f"no database is named: set {DATABASE_URL} to postgresql://user:password@host:port/database, or give "
+                f"{OPTION}; and there is no embedded server in ./{home}"
+            ]
+        )
+
+
+def configure_logging(settings: Settings, *, level: int = logging.INFO) -> None:
+    """Send log events to stderr.
+
+    Arguments:
+        level: the lowest level of `logging` that is written where the settings name none.
+    """
+    logs.configure(
+        form=settings.log_format,
+        level=level if settings.log_level is None else settings.log_level,
+        colours=False,
+    )
+
+
+@asynccontextmanager
+async def _connected(place: Place, settings: Settings, application_name: str) -> AsyncIterator[Opened]:
+    async with connect(
+        place.url,
+        kms_keys=place.kms_keys,
+        allow_sandbox=settings.allow_sandbox,
+        application_name=application_name,
+    ) as database:
+        yield Opened(database, place)
+
+
+def _named(settings: Settings, database_url: str | None) -> Place | None:
+    if database_url is not None:
+        # An option that is there and empty is a variable of the caller's that was not set: never fall back.
+        if fault := database_url_fault(database_url):
+            raise ConfigurationError([f"{OPTION} {fault}"])
+        return Place(Secret(database_url), OPTION, settings.kms_keys)
+    if settings.database_url is not None:
+        return Place(settings.database_url, DATABASE_URL, settings.kms_keys)
+    return None
+
+
+def _key_of(home: Path) -> tuple[Secret, ...]:
+    """Return the key of the embedded server, none where it has no key file yet."""
+    path = home / KEY_FILE
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, encoding="utf-8", errors="replace") as file:
+            mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+            text = file.read(4096).strip()
+    except FileNotFoundError:
+        return ()
+    except OSError as exc:
+        raise ConfigurationError([f"the key file {path} cannot be read: {exc.strerror}"]) from None
+    if mode & 0o077:
+        raise ConfigurationError([f"others may read the key file {path}: run 'chmod 600 {path}'"])
+    if fault := kms_key_fault(text):
+        raise ConfigurationError([f"the key in {path} {fault}; it must be exactly {KMS_KEY_LENGTH} ASCII characters"])
+    return (Secret(text),)
+
+
+def _query(query: str, name: str) -> str | None:
+    return next(iter(parse_qs(query).get(name, ())), None)

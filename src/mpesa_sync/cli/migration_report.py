@@ -1,0 +1,190 @@
+"""What `migrate` says at the end: the counts, the quarantined records, the next command, the exit code."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from mpesa_sync.bootstrap import Place
+from mpesa_sync.cli import output
+from mpesa_sync.cli.exit_codes import ExitCode
+from mpesa_sync.domain.availability import BarWarning
+from mpesa_sync.domain.remedies import WARNINGS
+from mpesa_sync.migration.report import Quarantined, Run, RunState
+from mpesa_sync.migration.run import RunOptions
+
+LISTED: Final = 20
+"""Quarantined records that are listed for a person; `--report` and the log have all of them."""
+
+_OUTCOMES: Final = {
+    "fixed": "fixed",
+    "already_consistent": "right already, somebody else was faster",
+    "stale": "changed again meanwhile, left alone",
+    "vanished": "deleted meanwhile",
+    "quarantined": "quarantined: could not be corrected",
+    "deferred": "not touched",
+}
+
+
+def exit_code(run: Run) -> ExitCode:
+    """Return what the run comes to: 130, 6, 1, 5, 3, 0, the first that applies; 2 for drift that a dry run found."""
+    report = run.report
+    if report.state is RunState.INTERRUPTED:
+        return ExitCode.INTERRUPTED
+    if run.limit is not None:
+        return ExitCode.LIMIT
+    if run.fault is not None:
+        return ExitCode.ERROR
+    if report.dry_run:
+        return ExitCode.DRIFT if report.drifted else ExitCode.OK
+    if not report.verified:
+        return ExitCode.UNVERIFIED
+    return ExitCode.QUARANTINED if report.quarantined else ExitCode.OK
+
+
+def whole(run: Run, *, place: Place, options: RunOptions) -> bytes:
+    """Return all that is known of a run as JSON, for `--report`."""
+    content = msgspec.to_builtins(run) | {
+        "database": {"name": place.database, "host": place.host},
+        "options": msgspec.to_builtins(options),
+        "exit_code": int(exit_code(run)),
+    }
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
+
+
+def show(run: Run) -> None:
+    """Print the report for a person on stdout."""
+    text, style = _headline(run)
+    for line in output.labelled("", text, indent=0):
+        output.result(line, style)
+    output.result()
+    output.results(_counts(run))
+    _show_warnings(run)
+    _show_quarantined(run.records)
+    output.result()
+    output.results(output.labelled("Next: ", _next(run), indent=6))
+
+
+def note_plan(planned: Run, *, makes_schema: bool) -> None:
+    """Print on stderr what a run would do, before a person is asked."""
+    report = planned.report
+    output.note(
+        f"{output.count(report.scanned, 'bar')}: {report.consistent:,} in sync, {report.drifted:,} drifted "
+        f"({planned.hidden:,} hidden, {planned.exposed:,} exposed)."
+    )
+    if report.quarantined:
+        output.note(
+            f"{output.count(report.quarantined, 'bar')} will be left out: is_active may not be the truth there."
+        )
+    output.note(
+        f"Would set bars.mpesa_enabled of {output.count(planned_changes(planned), 'bar')}; "
+        "credentials stay as they are."
+    )
+    if makes_schema:
+        output.note("Would make the schema mpesa_sync, which is absent, for the journal of what is changed.")
+
+
+def note_fault(run: Run) -> None:
+    """Print on stderr why a run ended before its end, where the counts alone do not say it."""
+    if exit_code(run) in (ExitCode.INTERRUPTED, ExitCode.LIMIT, ExitCode.ERROR, ExitCode.UNVERIFIED):
+        output.note(_headline(run)[0], "red")
+
+
+def planned_changes(run: Run) -> int:
+    """Return how many bars a dry run would have corrected."""
+    return run.report.deferred
+
+
+def _headline(run: Run) -> tuple[str, str]:
+    report, code = run.report, exit_code(run)
+    if report.dry_run and code in (ExitCode.OK, ExitCode.DRIFT):
+        if not report.drifted:
+            return "Dry run: every bar is in sync. Nothing was written.", "green"
+        changes = output.count(planned_changes(run), "bar")
+        return f"Dry run: {changes} would be corrected. Nothing was written.", "yellow"
+    if code is ExitCode.INTERRUPTED:
+        return f"Interrupted: {output.count(report.fixed, 'bar')} corrected so far, and that stays.", "yellow"
+    if code is ExitCode.LIMIT:
+        return _limit(run), "red"
+    if code is ExitCode.ERROR:
+        return f"Stopped: {run.fault} {output.count(report.fixed, 'bar')} corrected so far, and that stays.", "red"
+    if code is ExitCode.UNVERIFIED:
+        return (
+            "Not verified: other programs make bars drift faster than they are corrected, so no pass over all "
+            "bars found nothing to do.",
+            "red",
+        )
+    if code is ExitCode.QUARANTINED:
+        left = output.count(report.quarantined, "record")
+        return f"Done, but for {left} in quarantine. Every other bar is in sync, verified.", "yellow"
+    return "Done: every bar is in sync, verified.", "green"
+
+
+def _limit(run: Run) -> str:
+    if run.limit == "max_errors":
+        quarantined = output.count(run.report.quarantined, "record")
+        return f"Stopped by --max-errors: {quarantined} could not be corrected. What was corrected stays."
+    changes = output.count(planned_changes(run), "bar")
+    return f"Refused by --max-changes: {changes} would be corrected. Nothing was written."
+
+
+def _counts(run: Run) -> list[str]:
+    report = run.report
+    directions = f"  ({run.hidden:,} hidden, {run.exposed:,} exposed)" if report.drifted else ""
+    rows = [
+        f"  {report.scanned:>9,}  bars looked at",
+        f"  {report.consistent:>9,}  in sync",
+        f"  {report.drifted:>9,}  drifted{directions}",
+    ]
+    for name, words in _OUTCOMES.items():
+        number = getattr(report, name)
+        if name == "deferred" and report.dry_run:
+            words = "would be corrected"
+        if number:
+            rows.append(f"  {number:>9,}    {words}")
+    if report.verified:
+        rows.append(f"  {'verified':>9}  a full pass over all bars found nothing to correct")
+    rows.append(f"  {report.duration_s:>7.1f} s  run {report.run}")
+    return rows
+
+
+def _show_warnings(run: Run) -> None:
+    if not run.warnings:
+        return
+    output.result()
+    output.result("Warnings, which are not drift and change nothing here:", "bold")
+    for name, number in run.warnings.items():
+        output.results(output.labelled(f"  {number:>7,}  ", f"{name}: {WARNINGS[BarWarning(name)].meaning}"))
+
+
+def _show_quarantined(records: list[Quarantined]) -> None:
+    if not records:
+        return
+    output.result()
+    output.result("Quarantined; they stay as they were:", "bold")
+    for record in records[:LISTED]:
+        state = f"SQLSTATE {record.sqlstate}" if record.sqlstate else record.code
+        output.result(f"  {record.bar_id}  {state}, attempts: {record.attempts}")
+        output.results(output.labelled("", record.message, indent=4))
+    if len(records) > LISTED:
+        output.result(f"  … and {len(records) - LISTED:,} more; '--report FILE' and the log have all of them.")
+
+
+def _next(run: Run) -> str:
+    code, report = exit_code(run), run.report
+    if code is ExitCode.OK:
+        return "'mpesa-sync check' looks again whenever you like."
+    if code is ExitCode.DRIFT:
+        if not planned_changes(run):
+            return f"'mpesa-sync explain {run.records[0].bar_id}' says what is in the way."
+        return "'mpesa-sync migrate' corrects them; 'mpesa-sync check' lists them."
+    if code is ExitCode.INTERRUPTED:
+        return "run it again to go on; what is corrected is not done twice."
+    if code is ExitCode.LIMIT and run.limit == "max_changes":
+        return "'mpesa-sync check' lists them; run it again with a higher --max-changes if they are right."
+    if code is ExitCode.UNVERIFIED:
+        return "find the program that writes one field alone ('mpesa-sync explain BAR'), then run it again."
+    if report.quarantined:
+        return f"'mpesa-sync explain {run.records[0].bar_id}'; remove the cause, then run it again."
+    return "remove the cause, then run it again; what is corrected is not done twice."

@@ -1,0 +1,181 @@
+"""`db status`: which database this is, whether it fits, and whether the role may do what it must. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+import typer
+
+from mpesa_sync.bootstrap import Opened
+from mpesa_sync.cli import output
+from mpesa_sync.cli.exit_codes import ExitCode
+from mpesa_sync.cli.options import AsJson, DatabaseUrl, names
+from mpesa_sync.cli.output import labelled
+from mpesa_sync.cli.session import host_of, on_database
+from mpesa_sync.db import identity, installation, migrations, shape
+from mpesa_sync.db.identity import Role, Server, TableRights
+
+
+class DatabaseStatus(msgspec.Struct, frozen=True):
+    """Which database this is. `source` is what named it."""
+
+    host: str
+    database: str
+    source: str
+    server_version: str
+    supported: bool
+
+
+class Installation(msgspec.Struct, frozen=True):
+    """Our own schema. `mode` and `version` are None where it is absent, or the role may not read it."""
+
+    installed: bool
+    readable: bool
+    mode: str | None
+    version: int | None
+    newest: int
+    current: bool
+
+
+class Platform(msgspec.Struct, frozen=True):
+    """The platform's tables: what must be there and is not, what has an odd type, what may be there."""
+
+    missing: list[str]
+    odd: list[str]
+    optional: Mapping[str, bool]
+    user_bars_insert_policies: list[str]
+
+
+class RoleStatus(msgspec.Struct, frozen=True):
+    """The connected role. `lacks` names every right that is needed and not there."""
+
+    name: str
+    superuser: bool
+    bypass_rls: bool
+    lacks: list[str]
+    sufficient: bool
+
+
+class Status(msgspec.Struct, frozen=True):
+    """The object of `db status --json`. `ready`: everything is as mpesa-sync needs it, `db init` included."""
+
+    database: DatabaseStatus
+    installation: Installation
+    platform: Platform
+    role: RoleStatus
+    row_level_security: Mapping[str, bool]
+    ready: bool
+
+
+def status(context: typer.Context, as_json: AsJson = False, database_url: DatabaseUrl = None) -> int:
+    """Show which database this is, what is missing or odd in it, and what the role may do. Changes nothing.
+
+    Exit code 0 where all of this could be read; "ready" in the JSON says whether it is all as it must be.
+    """
+
+    async def work(opened: Opened) -> ExitCode:
+        found = await _status(opened)
+        if as_json:
+            output.json_result(found)
+        else:
+            output.results(_lines(found))
+            output.result("Ready." if found.ready else "Not ready, see above.", "green" if found.ready else "red")
+        return ExitCode.OK
+
+    return on_database(context, database_url, work)
+
+
+async def _status(opened: Opened) -> Status:
+    async with opened.database.reading() as connection:
+        server = await identity.server(connection)
+        role = await identity.role(connection)
+        found = await shape.inspect(connection)
+        rights = await identity.table_rights(connection, list(shape.REQUIRED))
+        open_policies = await identity.open_membership_policies(connection)
+        ours = await _installation(connection)
+    platform = Platform(found.missing(), found.odd(), found.optional(), open_policies)
+    lacks = _lacks(role, rights, ours)
+    return Status(
+        database=_database(opened, server),
+        installation=ours,
+        platform=platform,
+        role=RoleStatus(role.name, role.is_superuser, role.bypasses_rls, lacks, not lacks),
+        row_level_security={table.name: table.has_rls for table in rights},
+        ready=server.is_supported and ours.current and not (platform.missing or platform.odd or lacks),
+    )
+
+
+def _database(opened: Opened, server: Server) -> DatabaseStatus:
+    return DatabaseStatus(
+        host=host_of(opened.place, server),
+        database=server.database,
+        source=opened.place.source,
+        server_version=server.version,
+        supported=server.is_supported,
+    )
+
+
+async def _installation(connection: Any) -> Installation:
+    newest = migrations.available()[-1].version
+    readable = await identity.may_read_ours(connection)
+    if not readable:
+        return Installation(readable is not None, False, None, None, newest, False)
+    state = await migrations.state(connection)
+    mode = await installation.mode(connection)
+    return Installation(state.applied is not None, True, mode, state.applied, newest, state.is_current)
+
+
+def _lacks(role: Role, rights: list[TableRights], ours: Installation) -> list[str]:
+    found = []
+    for table in rights:
+        if not table.may_select:
+            found.append(f"{table.name}: SELECT")
+        if not table.may_update:
+            found.append(f"{table.name}: UPDATE")
+        if table.hides_rows:
+            found.append(f"{table.name}: BYPASSRLS, for its policies hide rows")
+    if not ours.installed and not role.may_create_schema:
+        found.append("database: CREATE, for 'db init'")
+    if ours.installed and not ours.readable:
+        found.append("schema mpesa_sync: USAGE, and SELECT on its tables")
+    return found
+
+
+def _lines(found: Status) -> Iterator[str]:
+    database, role, platform = found.database, found.role, found.platform
+    supported = identity.SUPPORTED
+    fits = "supported" if database.supported else f"NOT supported ({supported.start} to {supported[-1]} are)"
+    yield from labelled("Database", f"{database.database} on {database.host}")
+    yield from labelled("", f"named by {database.source}")
+    yield from labelled("Server", f"PostgreSQL {database.server_version}, {fits}")
+    yield from labelled("Installed", _installed(found.installation))
+    yield from labelled("Missing", ", ".join(platform.missing) or "nothing")
+    yield from labelled("Odd", "; ".join(platform.odd) or "nothing")
+    there = [name for name, is_there in platform.optional.items() if is_there]
+    absent = [name for name, is_there in platform.optional.items() if not is_there]
+    yield from labelled("Optional", f"there: {', '.join(there) or 'nothing'}")
+    yield from labelled("", f"not there: {', '.join(absent) or 'nothing'}")
+    kind = [word for word, holds in (("superuser", role.superuser), ("BYPASSRLS", role.bypass_rls)) if holds]
+    yield from labelled("Role", f"{role.name} ({', '.join(kind) or 'neither superuser nor BYPASSRLS'})")
+    yield from labelled(
+        "Rights", "sufficient" if role.sufficient else f"NOT sufficient, lacks: {'; '.join(role.lacks)}"
+    )
+    on = [table for table, is_on in found.row_level_security.items() if is_on]
+    yield from labelled("Policies", f"row level security is on for {names(on)}" if on else "row level security is off")
+    if platform.user_bars_insert_policies:
+        policies = names(platform.user_bars_insert_policies)
+        yield from labelled("Warning", f"policies on user_bars may let a user give itself a venue: {policies}")
+
+
+def _installed(ours: Installation) -> str:
+    if not ours.installed:
+        return "no; 'mpesa-sync db init' installs the schema mpesa_sync"
+    if not ours.readable:
+        return "yes, but this role may not read the schema mpesa_sync"
+    if ours.current:
+        return f"yes, {ours.mode}, schema version {ours.version}"
+    return (
+        f"yes, {ours.mode}, schema version {ours.version}; this program needs {ours.newest}: run 'mpesa-sync db init'"
+    )

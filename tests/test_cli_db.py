@@ -1,0 +1,271 @@
+"""`db init`, `db status`, `db uninstall`: attach or create, inspect, remove what is ours (spec 6)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from mpesa_sync.crypto.keyring import generate_key
+from mpesa_sync.db import embedded
+from tests.support.cli import as_role, cli, environment, on_terminal
+from tests.support.observer import database_hash
+
+CATALOG = """
+select string_agg(c.oid || ' ' || c.relname || ' ' || coalesce(c.relacl::text, '') || ' ' || c.relhastriggers, ','
+                  order by c.oid)
+  from pg_class c where c.relnamespace = 'public'::regnamespace
+"""
+
+
+@pytest.fixture
+async def platform(platform_url: str) -> AsyncIterator[Any]:
+    """A connection to a platform's database that mpesa-sync has not been attached to."""
+    connection = await asyncpg.connect(platform_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def empty(empty_database_url: str) -> AsyncIterator[Any]:
+    """A connection to a database without any table."""
+    connection = await asyncpg.connect(empty_database_url)
+    yield connection
+    await connection.close()
+
+
+async def _is_installed(connection: Any) -> bool:
+    return bool(await connection.fetchval("select to_regnamespace('mpesa_sync') is not null"))
+
+
+async def test_both_tables_there_is_attached_to(platform_url: str, platform: Any) -> None:
+    """Spec 1, 6: attached; nothing in public is changed, neither rows nor catalog."""
+    rows, catalog = await database_hash(platform), await platform.fetchval(CATALOG)
+    ended = cli("db", "init", url=platform_url)
+    assert ended.code == 0, ended.err
+    assert "(attached)" in ended.out
+    assert await platform.fetchval("select mode from mpesa_sync.installation") == "attached"
+    after = await database_hash(platform)
+    assert {name: digest for name, digest in after.items() if name.startswith("public.")} == rows
+    assert await platform.fetchval(CATALOG) == catalog
+
+
+async def test_it_can_be_repeated(platform_url: str, platform: Any) -> None:
+    """Spec 6: a second time changes nothing and is no error, with the other option too."""
+    assert cli("db", "init", url=platform_url).code == 0
+    before = await database_hash(platform)
+    for more in ([], ["--create-platform-tables"]):
+        ended = cli("db", "init", *more, url=platform_url)
+        assert ended.code == 0
+        assert "up to date" in ended.out
+        assert "(attached)" in ended.out
+    assert await database_hash(platform) == before
+
+
+async def test_no_table_there_is_refused_unless_asked_for(empty_database_url: str, empty: Any) -> None:
+    """Spec 6: none → exit 1 unless --create-platform-tables, which makes them."""
+    ended = cli("db", "init", url=empty_database_url)
+    assert (ended.code, ended.out) == (1, "")
+    assert "bars and mpesa_credentials" in ended.err
+    assert "--create-platform-tables" in ended.err
+    assert not await _is_installed(empty)
+    ended = cli("db", "init", "--create-platform-tables", url=empty_database_url)
+    assert ended.code == 0, ended.err
+    assert await empty.fetchval("select mode from mpesa_sync.installation") == "greenfield"
+    assert cli("check", url=empty_database_url).code == 0
+
+
+@pytest.mark.parametrize("more", [[], ["--create-platform-tables"]], ids=["plain", "asked to create"])
+@pytest.mark.parametrize(
+    ("there", "other"), [("bars", "mpesa_credentials"), ("mpesa_credentials", "bars")], ids=["only bars", "only keys"]
+)
+async def test_one_table_there_is_refused_naming_the_other(
+    there: str, other: str, more: list[str], empty_database_url: str, empty: Any
+) -> None:
+    """Spec 6: one → exit 1 naming the other; nothing is made."""
+    await empty.execute(f"create table {there} (id uuid primary key)")
+    ended = cli("db", "init", *more, url=empty_database_url)
+    assert (ended.code, ended.out) == (1, "")
+    assert f"{other} is missing" in ended.err
+    assert not await _is_installed(empty)
+    assert await empty.fetchval("select count(*) from pg_tables where schemaname = 'public'") == 1
+
+
+async def test_missing_and_odd_columns_are_named(platform_url: str, platform: Any) -> None:
+    """existing-platform.md: preflight that names columns; nothing is changed."""
+    await platform.execute("alter table bars rename column mpesa_enabled to mpesa_on")
+    await platform.execute("alter table mpesa_credentials alter column is_active type text")
+    ended = cli("db", "init", url=platform_url)
+    assert (ended.code, ended.out) == (1, "")
+    assert "bars.mpesa_enabled is missing" in ended.err
+    assert "mpesa_credentials.is_active is text, not boolean" in ended.err
+    assert not await _is_installed(platform)
+
+
+async def test_other_tables_of_these_names_are_not_mixed_with(empty_database_url: str, empty: Any) -> None:
+    """Spec 6: --create-platform-tables is for an empty database; the clash is named, nothing is made."""
+    await empty.execute("create table audit_logs (id int)")
+    ended = cli("db", "init", "--create-platform-tables", url=empty_database_url)
+    assert (ended.code, ended.out) == (1, "")
+    assert "audit_logs" in ended.err
+    assert not await _is_installed(empty)
+
+
+async def test_status_is_exact_before_and_after_init(platform_url: str, platform: Any) -> None:
+    """Spec 6: db status needs no `db init`; it says what is there, for a program."""
+    before = cli("db", "status", "--json", url=platform_url)
+    assert before.code == 0, before.err
+    found = before.json
+    assert set(found) == {"database", "installation", "platform", "role", "row_level_security", "ready"}
+    newest = found["installation"].pop("newest")
+    assert found["installation"] == {
+        "installed": False,
+        "readable": False,
+        "mode": None,
+        "version": None,
+        "current": False,
+    }
+    assert (found["platform"]["missing"], found["platform"]["odd"]) == ([], [])
+    assert found["platform"]["optional"]["bars.slug"] is True
+    assert found["platform"]["optional"]["bars.payment_mpesa_enabled"] is False
+    assert found["role"] == {"name": "postgres", "superuser": True, "bypass_rls": True, "lacks": [], "sufficient": True}
+    assert found["row_level_security"] == {"bars": False, "mpesa_credentials": False}
+    assert (found["database"]["supported"], found["ready"]) == (True, False)
+    assert not await _is_installed(platform)
+    assert cli("db", "init", url=platform_url).code == 0
+    after = cli("db", "status", "--json", url=platform_url).json
+    assert after["ready"] is True
+    assert after["installation"] == {
+        "installed": True,
+        "readable": True,
+        "mode": "attached",
+        "version": newest,
+        "newest": newest,
+        "current": True,
+    }
+
+
+async def test_status_names_what_does_not_fit(platform_url: str, platform: Any) -> None:
+    """existing-platform.md: what is missing, odd, or dangerous, by name."""
+    await platform.execute("alter table bars drop column mpesa_enabled")
+    await platform.execute("alter table mpesa_credentials alter column is_active type text")
+    await platform.execute("alter table user_bars enable row level security")
+    await platform.execute("create policy join_any on user_bars for insert with check (true)")
+    found = cli("db", "status", "--json", url=platform_url).json
+    assert found["platform"]["missing"] == ["bars.mpesa_enabled"]
+    assert found["platform"]["odd"] == ["mpesa_credentials.is_active is text, not boolean"]
+    assert found["platform"]["user_bars_insert_policies"] == ["join_any"]
+    text = cli("db", "status", url=platform_url)
+    assert text.code == 0
+    assert "bars.mpesa_enabled" in text.out
+    assert "join_any" in text.out
+    assert text.out.endswith("Not ready, see above.\n")
+    assert max(map(len, text.out.splitlines())) <= 80
+
+
+async def test_status_says_what_a_role_lacks(database_url: str, sql: Any) -> None:
+    """existing-platform.md: attach with a role that bypasses row level security and may write; else it is said."""
+    role = f"weak_{uuid4().hex}"
+    await sql.execute(f"create role {role} login password 'weak'")
+    await sql.execute(f"grant select on bars to {role}")
+    await sql.execute("alter table bars enable row level security")
+    ended = cli("db", "status", "--json", url=as_role(database_url, role, "weak"))
+    assert ended.code == 0, ended.err
+    found = ended.json
+    assert found["row_level_security"] == {"bars": True, "mpesa_credentials": False}
+    assert (found["role"]["superuser"], found["role"]["bypass_rls"], found["role"]["sufficient"]) == (
+        False,
+        False,
+        False,
+    )
+    assert found["role"]["lacks"] == [
+        "bars: UPDATE",
+        "bars: BYPASSRLS, for its policies hide rows",
+        "mpesa_credentials: SELECT",
+        "mpesa_credentials: UPDATE",
+        "schema mpesa_sync: USAGE, and SELECT on its tables",
+    ]
+    assert (found["installation"]["installed"], found["installation"]["readable"], found["ready"]) == (
+        True,
+        False,
+        False,
+    )
+
+
+async def test_uninstall_without_a_terminal_needs_yes(database_url: str, sql: Any) -> None:
+    """Spec 6: without a terminal and without --yes it refuses with 64 and removes nothing."""
+    ended = cli("db", "uninstall", url=database_url)
+    assert (ended.code, ended.out) == (64, "")
+    assert "--yes" in ended.err
+    assert await _is_installed(sql)
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "remains"),
+    [("yes\n", 0, False), ("no\n", 1, True), ("\n", 1, True), ("\x04", 1, True), ("\x03", 130, True)],
+    ids=["yes", "no", "nothing", "end of input", "Ctrl-C"],
+)
+async def test_uninstall_asks_on_a_terminal(typed: str, code: int, remains: bool, database_url: str, sql: Any) -> None:
+    """Spec 6: it says what will go, and only a yes removes it."""
+    ended = on_terminal(["db", "uninstall"], environment(database_url), asked="Type yes: ", typed=typed)
+    assert ended.code == code, ended.out
+    assert "cannot be undone" in ended.out
+    assert await _is_installed(sql) is remains
+
+
+async def test_uninstall_removes_what_is_ours_and_nothing_else(database_url: str, sql: Any) -> None:
+    """Spec 1: one command removes it; public stays, and a second time there is nothing to remove."""
+    before = await database_hash(sql)
+    ended = cli("db", "uninstall", "--yes", url=database_url)
+    assert ended.code == 0, ended.err
+    assert not await _is_installed(sql)
+    public = {name: digest for name, digest in before.items() if name.startswith("public.")}
+    assert await database_hash(sql) == public
+    again = cli("db", "uninstall", "--yes", url=database_url)
+    assert again.code == 0
+    assert "nothing to remove" in again.out
+
+
+async def test_uninstall_that_is_not_allowed_is_an_error(database_url: str, sql: Any) -> None:
+    """Spec 6: rights are said in plain words, and it is never reported as removed."""
+    role = f"weak_{uuid4().hex}"
+    await sql.execute(f"create role {role} login password 'weak'")
+    ended = cli("db", "uninstall", "--yes", url=as_role(database_url, role, "weak"))
+    assert (ended.code, ended.out) == (1, "")
+    assert await _is_installed(sql)
+
+
+def test_the_embedded_server_of_the_folder_is_used_where_nothing_else_is_named(tmp_path: Path) -> None:
+    """Spec 6, 7: ./.mpesa-sync is our own database: init makes the tables, check works, the key file is read."""
+    home = tmp_path / ".mpesa-sync"
+    with embedded.start(home, extra_settings={"fsync": "off"}):
+        ended = cli("db", "init", cwd=tmp_path)
+        assert ended.code == 0, ended.err
+        assert "(greenfield)" in ended.out
+        assert "the embedded server in ./.mpesa-sync" in ended.err
+        assert cli("check", cwd=tmp_path).code == 0
+        key = home / "kms.key"
+        key.write_text(generate_key().reveal() + "\n")
+        key.chmod(0o644)
+        refused = cli("check", cwd=tmp_path)
+        assert refused.code == 64
+        assert "chmod 600" in refused.err
+        key.chmod(0o600)
+        assert cli("check", cwd=tmp_path).code == 0
+        key.write_text("short")
+        assert "has 5 characters" in cli("check", cwd=tmp_path).err
+    assert str(key.read_text()) not in refused.err
+
+
+def test_the_embedded_server_is_not_used_where_another_database_is_named(tmp_path: Path) -> None:
+    """Spec 6: a named database that is away is an error, never a reason to take the next best one."""
+    data = tmp_path / ".mpesa-sync" / "postgres" / "data"
+    data.mkdir(parents=True)
+    (data / "PG_VERSION").write_text("15\n")
+    ended = cli("check", url="postgresql://u@127.0.0.1:1/shop", cwd=tmp_path)
+    assert (ended.code, ended.out) == (1, "")
+    assert "shop on 127.0.0.1:1" in ended.err
