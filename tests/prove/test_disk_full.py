@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support import databases
-from tests.support.observer import see
-from tests.support.venues import KEY, add_bar
 
 from mpesa_sync import MpesaSyncManager
 from mpesa_sync.db import embedded, migrations
 from mpesa_sync.db.installation import Mode
 from mpesa_sync.db.pool import connect
 from mpesa_sync.errors import ResourcesExhausted
+from tests.support import databases
+from tests.support.observer import see
+from tests.support.venues import KEY, add_bar
 
 pytestmark = pytest.mark.prove
 

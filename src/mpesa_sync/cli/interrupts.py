@@ -58,13 +58,3 @@ def orderly(on_first: Callable[[], None]) -> Iterator[Interrupts]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def plain() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt at once, inside the block: for a question to a person."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

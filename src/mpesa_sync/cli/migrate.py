@@ -13,13 +13,11 @@ import msgspec
 import typer
 
 from mpesa_sync.bootstrap import Opened
-from mpesa_sync.cli import interrupts, migration_report, output, progress, report_file
+from mpesa_sync.cli import interrupts, migration_report, output, progress, prompt, report_file
 from mpesa_sync.cli.exit_codes import ExitCode
-from mpesa_sync.cli.options import DatabaseUrl, examples
-from mpesa_sync.cli.repair import Authority
-from mpesa_sync.cli.repair import _login as login
+from mpesa_sync.cli.options import Authority, DatabaseUrl, examples
 from mpesa_sync.cli.report_file import ReportFile
-from mpesa_sync.cli.session import on_database
+from mpesa_sync.cli.session import login, on_database
 from mpesa_sync.db import migrations
 from mpesa_sync.migration.report import Run, RunReport, RunState
 from mpesa_sync.migration.run import DEFAULT_BATCH_SIZE, MAX_BATCH_SIZE, RunOptions
@@ -204,25 +202,14 @@ def _as_dry_run(options: RunOptions) -> RunOptions:
 async def _agreed(opened: Opened, planned: Run) -> bool:
     """Ask a person, having shown what would change; nothing to ask where nothing would."""
     changes, bars = migration_report.planned_changes(planned), planned.report.scanned
+    if not changes:
+        return True
     async with opened.database.reading() as connection:
         absent = (await migrations.state(connection)).applied is None
-    if not changes and not absent:
-        return True
     migration_report.note_plan(planned, makes_schema=absent)
-    if not _confirmed("Go on? [y/N] "):
+    if not await prompt.asked("Go on? [y/N] "):
         return False
     if bars > MANY_BARS and changes > bars * MANY_CHANGES:
         output.note(f"These are {changes / bars:.0%} of all {bars:,} bars, more than is usual.", "yellow")
-        return _confirmed(f"Really correct {output.count(changes, 'bar')}? [y/N] ")
+        return await prompt.asked(f"Really correct {output.count(changes, 'bar')}? [y/N] ")
     return True
-
-
-def _confirmed(question: str) -> bool:
-    """Return whether a person answers yes; nothing else counts, and the end of the input is a no."""
-    sys.stderr.write(question)
-    sys.stderr.flush()
-    with interrupts.plain():
-        answer = sys.stdin.readline()
-    if not answer.endswith("\n"):
-        output.note("")
-    return answer.strip().lower() in ("y", "yes")

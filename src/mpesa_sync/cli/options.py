@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -19,6 +20,12 @@ DatabaseUrl = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.", show_default=False)]
 Bar = Annotated[str, typer.Argument(metavar="BAR", help="The bar's id or slug.", show_default=False)]
+
+
+class Authority(StrEnum):
+    """What may be taken for the truth although the platform seems to keep its secrets elsewhere."""
+
+    CREDENTIALS = "credentials"
 
 
 def group(help_text: str) -> typer.Typer:

@@ -16,8 +16,6 @@ YES: Final = "--yes"
 async def agreed(consequence: str, question: str) -> bool:
     """Ask on stderr and return whether the answer was yes; anything else, also the end of input, is no.
 
-    It waits in the event loop, not in a blocking read, which Ctrl-C would not end while the loop runs.
-
     Arguments:
         consequence: what a yes will do, as a sentence.
         question: the question itself.
@@ -27,7 +25,15 @@ async def agreed(consequence: str, question: str) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ConfigurationError([f"there is no terminal to ask on: give {YES} to go on without asking"])
     output.note(consequence)
-    sys.stderr.write(f"{question} Type yes: ")
+    return await asked(f"{question} Type yes: ")
+
+
+async def asked(question: str) -> bool:
+    """Write `question` to stderr and return whether the answer is y or yes; the end of the input is a no.
+
+    It waits in the event loop, not in a blocking read, which Ctrl-C would not end while the loop runs.
+    """
+    sys.stderr.write(question)
     sys.stderr.flush()
     loop, answered = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sys.stdin, answered.set)
@@ -35,4 +41,7 @@ async def agreed(consequence: str, question: str) -> bool:
         await answered.wait()
     finally:
         loop.remove_reader(sys.stdin)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):
+        output.note("")
+    return answer.strip().lower() in ("y", "yes")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-from enum import StrEnum
 from typing import Annotated, Final
 
 import typer
@@ -12,8 +9,8 @@ import typer
 from mpesa_sync.bootstrap import Opened
 from mpesa_sync.cli import output
 from mpesa_sync.cli.exit_codes import ExitCode
-from mpesa_sync.cli.options import Bar, DatabaseUrl, examples
-from mpesa_sync.cli.session import bar_of, on_database, require_installed
+from mpesa_sync.cli.options import Authority, Bar, DatabaseUrl, examples
+from mpesa_sync.cli.session import bar_of, login, on_database, require_installed
 from mpesa_sync.db import shape
 from mpesa_sync.errors import StaleAuthority
 from mpesa_sync.sync.manager import MpesaSyncManager
@@ -22,12 +19,6 @@ _STALE: Final = (
     "This bar keeps M-Pesa secrets in bars and has no credentials row, so is_active may not be the truth. "
     "Look at it with 'mpesa-sync explain'; if it is the truth, repeat this with '--authority credentials'."
 )
-
-
-class Authority(StrEnum):
-    """What may be taken for the truth although the platform seems to keep its secrets elsewhere."""
-
-    CREDENTIALS = "credentials"
 
 
 def register(app: typer.Typer) -> None:
@@ -71,7 +62,7 @@ def repair(
         try:
             repaired = await MpesaSyncManager(opened.database).repair_inconsistency(
                 bar_id,
-                actor=_login() if actor is None else actor,
+                actor=login() if actor is None else actor,
                 reason=reason,
                 authority=None if authority is None else "credentials",
             )
@@ -86,11 +77,3 @@ def repair(
         return ExitCode.OK
 
     return on_database(context, database_url, work)
-
-
-def _login() -> str:
-    """Return the operating system's name for who runs this, which no variable can change."""
-    try:
-        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
-    except KeyError:
-        return f"cli:uid {os.getuid()}"

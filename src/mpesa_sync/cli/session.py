@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import pwd
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,3 +119,11 @@ async def require_installed(connection: Any) -> None:
             f"The schema mpesa_sync is at version {state.applied}, this program needs {state.newest}. "
             "Run 'mpesa-sync db init', or use the program that belongs to it."
         )
+
+
+def login() -> str:
+    """Return the operating system's name for who runs this, which no variable can change."""
+    try:
+        return f"cli:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return f"cli:uid {os.getuid()}"

@@ -107,6 +107,7 @@ class MigrationRun:
         self._stop = stop or asyncio.Event()
         report = RunReport(run=uuid4(), state=RunState.FAILED, dry_run=options.dry_run)
         self._run = Run(report=report)
+        self._recorded = False
         self._batches = Batches(database, report.run, accept_stale_authority=options.accept_stale_authority)
 
     async def run(self) -> Run:
@@ -141,10 +142,7 @@ class MigrationRun:
             raise _Stopped(RunState.CANCELLED, "max_changes")
         if options.dry_run:
             return RunState.PLANNED
-        self._run.installed = await fleet.prepare(self._db)
         _log.info(Event.MIGRATION_STARTED, run=str(report.run), actor=options.actor, drifted=report.drifted)
-        if candidates:
-            await record_run(self._db, report.run, actor=options.actor, reason=options.reason)
         await self._correct(candidates)
         report.verified = await self._verify()
         return RunState.DONE if report.verified else RunState.FAILED
@@ -162,6 +160,11 @@ class MigrationRun:
         return pairs
 
     async def _correct(self, candidates: Candidates) -> None:
+        if candidates and not self._recorded:
+            self._run.installed = await fleet.prepare(self._db)
+            run_id, options = self._run.report.run, self._options
+            await record_run(self._db, run_id, actor=options.actor, reason=options.reason)
+            self._recorded = True
         clock = self._db.clock
         size, done = self._options.batch_size, 0
         self._say("correcting", done, len(candidates))

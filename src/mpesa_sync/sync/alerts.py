@@ -19,6 +19,7 @@ from mpesa_sync.errors import (
     OutcomeUnknown,
     PermanentFault,
     SchemaError,
+    TriggerRefused,
 )
 from mpesa_sync.monitoring import logs, metrics
 from mpesa_sync.monitoring.names import Event
@@ -82,6 +83,10 @@ _REMEDIES: Final[dict[type[MpesaSyncError], str]] = {
     ConstraintRefused: (
         "A rule of the platform's database refuses this status, for example because a bar must keep one payment "
         "method. Enable another method for the bar or change the rule, then switch again."
+    ),
+    TriggerRefused: (
+        "A trigger or function of the platform on bars or mpesa_credentials refuses this change. Find out which rule "
+        "it enforces, meet it or change it, then switch again."
     ),
     AccessDenied: "Grant the database role its rights (see 'mpesa-sync db status'), then switch again.",
     IntegrityFault: (

@@ -1,0 +1,101 @@
+"""What is committed, read by a plain connection in one statement; shares no SQL with the product."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+_SEE: Final = """
+select b.id, b.mpesa_enabled, b.xmin::text as transaction,
+       (select json_object_agg(k.environment, k.is_active)::text
+          from public.mpesa_credentials k where k.tenant_id = b.id) as flags,
+       array(select k.xmin::text from public.mpesa_credentials k where k.tenant_id = b.id
+              order by k.environment) as others
+  from public.bars b
+"""
+SEE_ONE: Final = _SEE + " where b.id = $1"
+SEE_ALL: Final = _SEE + " order by b.name"
+
+DIGESTS: Final = """
+select 'public.bars' as name, md5(string_agg(t.xmin::text || t::text, ',' order by t.id)) as digest
+  from public.bars t
+union all
+select 'public.mpesa_credentials', md5(string_agg(t.xmin::text || t::text, ',' order by t.id))
+  from public.mpesa_credentials t
+union all
+select 'public, the rest', md5(concat(
+  (select string_agg(t.xmin::text || t::text, ',' order by t.id) from public.mpesa_credential_events t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t.id) from public.audit_logs t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t.id) from public.user_bars t)))
+union all
+select 'mpesa_sync', md5(concat(
+  (select string_agg(t.xmin::text || t::text, ',' order by t.id) from mpesa_sync.operations t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t.bar_id) from mpesa_sync.bar_state t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t.id) from mpesa_sync.alerts t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t.id) from mpesa_sync.migration_runs t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t.id) from mpesa_sync.migration_journal t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t.id) from mpesa_sync.installation t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t.version) from mpesa_sync.schema_migrations t)))
+"""
+"""A digest of every row of every table with the transaction that wrote it: equal means that nothing was written."""
+
+OPERATION: Final = """
+select count(*) as times, min(xmin::text) as transaction, min(outcome) as outcome, min(actor) as actor,
+       min(before ->> 'mpesa_enabled') as before, min(after ->> 'mpesa_enabled') as after
+  from mpesa_sync.operations where id = $1
+"""
+ALERTS: Final = """
+select kind, state, cause, sqlstate, what_to_do, count from mpesa_sync.alerts where bar_id = $1 order by last_seen desc
+"""
+JOURNAL: Final = "select count(*) from mpesa_sync.migration_journal where run_id = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Both fields of one bar at one moment, and which transactions wrote its rows last."""
+
+    bar_id: UUID
+    mpesa_enabled: bool | None
+    is_active: dict[str, bool | None]
+    transaction: str
+    credentials_transactions: tuple[str, ...]
+
+    @property
+    def active(self) -> list[str]:
+        """Return the environments that are switched on."""
+        return [name for name, flag in self.is_active.items() if flag is True]
+
+    @property
+    def drift(self) -> str | None:
+        """Return `hidden` or `exposed` where the two fields disagree, None where they agree."""
+        shown = self.mpesa_enabled is True
+        if shown == bool(self.active):
+            return None
+        return "exposed" if shown else "hidden"
+
+    def values(self) -> dict[str, bool | None]:
+        """Return both fields by the names that people know them by."""
+        flags = {f"is_active ({name})": flag for name, flag in sorted(self.is_active.items())}
+        return flags | {"mpesa_enabled": self.mpesa_enabled}
+
+
+def _fields(record: Any) -> Fields:
+    flags: dict[str, bool | None] = json.loads(record["flags"] or "{}")
+    return Fields(record["id"], record["mpesa_enabled"], flags, record["transaction"], tuple(record["others"]))
+
+
+async def see(connection: Any, bar_id: UUID) -> Fields:
+    """Return both fields of a bar as committed, read in one statement."""
+    return _fields(await connection.fetchrow(SEE_ONE, bar_id))
+
+
+async def see_all(connection: Any) -> dict[UUID, Fields]:
+    """Return both fields of every bar as committed, of one moment."""
+    return {record["id"]: _fields(record) for record in await connection.fetch(SEE_ALL)}
+
+
+async def digests(connection: Any) -> dict[str, str]:
+    """Return a digest of the content of every table, in four parts."""
+    return {record["name"]: record["digest"] for record in await connection.fetch(DIGESTS)}
