@@ -178,7 +178,7 @@ async def holder(database_url: str) -> AsyncIterator[Any]:
         yield connection
 
 
-@settings(max_examples=10, phases=[Phase.explicit, Phase.generate])  # every held bar takes 4 times 200 ms
+@settings(max_examples=6, phases=[Phase.explicit, Phase.generate])  # every held bar takes 4 times 200 ms
 @given(
     fleet=st.lists(cases, max_size=4),
     held=st.lists(held_cases, min_size=1, max_size=2),

@@ -10,7 +10,7 @@ from mpesa_sync.domain.credentials import Environment
 
 STORED_SECRETS: Final = """
 select c.environment::text as environment, c.consumer_key_enc, c.consumer_secret_enc, c.passkey_enc
-  from public.mpesa_credentials c where c.tenant_id = $1
+  from public.mpesa_credentials c where c.tenant_id = $1 and c.environment in ('sandbox', 'production')
 """
 
 StoredSecrets = tuple[bytes | None, bytes | None, bytes | None]

@@ -28,6 +28,7 @@ _FACTS_FROM: Final = """
              bool_or(c.is_active) filter (where c.environment = 'sandbox') as sandbox_active,
              bool_or(c.is_active) filter (where c.environment = 'production') as production_active
         from public.mpesa_credentials c
+       where c.environment in ('sandbox', 'production')
        group by c.tenant_id
     ) c on c.tenant_id = b.id
    cross join (
@@ -96,7 +97,9 @@ STILL_DRIFTED: Final = """
 select b.id, v.authority
   from public.bars b
  cross join lateral (
-   select exists (select 1 from public.mpesa_credentials c where c.tenant_id = b.id and c.is_active) as authority
+   select exists (
+     select 1 from public.mpesa_credentials c
+      where c.tenant_id = b.id and c.is_active and c.environment in ('sandbox', 'production')) as authority
  ) v
  where b.id = any($1::uuid[]) and coalesce(b.mpesa_enabled, false) <> v.authority
  order by b.id

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from mpesa_sync.backoff import Backoff
 from mpesa_sync.db import journal, session, shape, transaction
 from mpesa_sync.db.failpoints import Failpoint
+from mpesa_sync.db.patience import patiently
 from mpesa_sync.db.pool import Database
 from mpesa_sync.errors import (
     AccessDenied,
@@ -21,7 +21,6 @@ from mpesa_sync.errors import (
     OutcomeUnknown,
     ResourcesExhausted,
     SchemaError,
-    TransientFault,
 )
 from mpesa_sync.migration.report import MigrationResult, Outcome, Quarantined
 from mpesa_sync.monitoring import logs, metrics
@@ -32,7 +31,6 @@ from mpesa_sync.sync.writer import Settled
 Pair = tuple[UUID, bool]
 _log: Final = logs.get("migration")
 _BUDGET_S: Final = 15.0
-_RETRY: Final = Backoff(max_retries=3, base_s=0.1, cap_s=1.0, total_s=8.0)
 
 _OUTCOMES: Final = {
     Settled.FIXED: Outcome.FIXED,
@@ -104,46 +102,48 @@ class Batches:
 
     async def _tried(self, batch: Sequence[Pair]) -> dict[UUID, Settled]:
         """Correct a batch in one transaction, transient faults and lost answers again (faults.md)."""
-        clock = self._db.clock
-        started, attempt = clock.monotonic(), 0
-        while True:
-            attempt += 1
-            try:
-                settled = await transaction.once(
-                    self._db,
-                    session.BEGIN_BATCH,
-                    lambda connection: self._correct(connection, batch),
-                    budget_s=_BUDGET_S,
-                    committed=Failpoint.BATCH_COMMITTED,
-                )
-            except (TransientFault, OutcomeUnknown) as fault:
-                fault.attempts = attempt
-                self._answers_lost = self._answers_lost or isinstance(fault, OutcomeUnknown)
-                wait_s = _RETRY.delay_s(attempt, clock.monotonic() - started)
-                if wait_s is None:
-                    raise
-                await clock.sleep(wait_s)
-            else:
-                return await self._with_lost_answers(settled) if self._answers_lost else settled
+        settled = await patiently(
+            self._db,
+            lambda: transaction.once(
+                self._db,
+                session.BEGIN_BATCH,
+                lambda connection: self._correct(connection, batch),
+                budget_s=_BUDGET_S,
+                committed=Failpoint.BATCH_COMMITTED,
+            ),
+            seen=self._remember,
+        )
+        return await self._with_lost_answers(settled) if self._answers_lost else settled
+
+    def _remember(self, fault: DatabaseFault) -> None:
+        self._answers_lost = self._answers_lost or isinstance(fault, OutcomeUnknown)
 
     async def _correct(self, connection: Any, batch: Sequence[Pair]) -> dict[UUID, Settled]:
         return await writer.correct_bars(connection, self._run_id, batch, accept_stale_authority=self._accept)
 
     async def _with_lost_answers(self, settled: dict[UUID, Settled]) -> dict[UUID, Settled]:
         """Count what an attempt did whose COMMIT was answered into the void: the journal knows it."""
-        async with self._db.reading() as connection:
-            changed = await journal.changed_in_run(connection, self._run_id, list(settled))
+
+        async def ask() -> set[UUID]:
+            async with self._db.reading() as connection:
+                return await journal.changed_in_run(connection, self._run_id, list(settled))
+
+        changed = await patiently(self._db, ask)
         return {bar_id: Settled.FIXED if bar_id in changed else result for bar_id, result in settled.items()}
 
     async def _is_of_the_whole(self, fault: MpesaSyncError) -> bool:
         """Return whether not the rows are at fault but the database, its disk, our rights or its tables."""
         if isinstance(fault, ResourcesExhausted):
             return True
-        try:
+
+        async def ask() -> bool:
             async with self._db.reading() as connection:
                 if isinstance(fault, SchemaError):
                     await shape.require(connection)
                 return isinstance(fault, AccessDenied) and not await journal.may_write(connection)
+
+        try:
+            return await patiently(self._db, ask)
         except MpesaSyncError:
             return True
 

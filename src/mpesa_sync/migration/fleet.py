@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 from mpesa_sync.db import detection, installation, migrations, session, shape
 from mpesa_sync.db.detection import DriftedBar, FleetSummary
 from mpesa_sync.db.installation import Mode
+from mpesa_sync.db.migrations import SchemaState
+from mpesa_sync.db.patience import patiently
 from mpesa_sync.db.pool import Database
 
 SECOND_LOOK_S: Final = 0.5
@@ -22,29 +25,41 @@ async def detect(database: Database) -> tuple[list[DriftedBar], FleetSummary]:
     Raises:
         SchemaError: tables or columns are missing or odd; names them.
     """
-    async with database.reading(session.BEGIN_SCAN) as connection:
-        await shape.require(connection)
-        allow_sandbox = await installation.allows_sandbox(connection, database)
-        drifted: list[DriftedBar] = []
-        summary = await detection.scan(connection, allow_sandbox=allow_sandbox, each=drifted.append)
-    return drifted, summary
+
+    async def ask() -> tuple[list[DriftedBar], FleetSummary]:
+        async with database.reading(session.BEGIN_SCAN) as connection:
+            await shape.require(connection)
+            allow_sandbox = await installation.allows_sandbox(connection, database)
+            drifted: list[DriftedBar] = []
+            summary = await detection.scan(connection, allow_sandbox=allow_sandbox, each=drifted.append)
+        return drifted, summary
+
+    return await patiently(database, ask)
 
 
 async def second_look(database: Database, bar_ids: Sequence[UUID]) -> list[tuple[UUID, bool]]:
     """Wait, then return which of these bars are drifted still, with their authority."""
+
+    async def ask(chunk: Sequence[UUID]) -> list[tuple[UUID, bool]]:
+        async with database.reading() as connection:
+            return await detection.still_drifted(connection, chunk)
+
     await database.clock.sleep(SECOND_LOOK_S)
     found: list[tuple[UUID, bool]] = []
     for start in range(0, len(bar_ids), _CHUNK):
-        async with database.reading() as connection:
-            found += await detection.still_drifted(connection, bar_ids[start : start + _CHUNK])
+        found += await patiently(database, partial(ask, bar_ids[start : start + _CHUNK]))
     return found
 
 
 async def prepare(database: Database) -> bool:
     """Make the schema `mpesa_sync` current before something is written; return whether it was absent."""
-    async with database.reading() as connection:
-        await shape.require(connection)
-        state = await migrations.state(connection)
+
+    async def ask() -> SchemaState:
+        async with database.reading() as connection:
+            await shape.require(connection)
+            return await migrations.state(connection)
+
+    state = await patiently(database, ask)
     if not state.is_current:
-        await migrations.migrate(database, mode=Mode.ATTACHED)
+        await patiently(database, lambda: migrations.migrate(database, mode=Mode.ATTACHED))
     return state.applied is None

@@ -11,6 +11,7 @@ import msgspec
 
 from mpesa_sync.db import journal, session, transaction
 from mpesa_sync.db.detection import DriftedBar
+from mpesa_sync.db.patience import patiently
 from mpesa_sync.db.pool import Database
 from mpesa_sync.domain.availability import BarWarning
 from mpesa_sync.domain.inputs import line_of_text
@@ -70,12 +71,12 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def record_run(database: Database, run_id: UUID, *, actor: str, reason: str) -> None:
-    """Write down who starts a run and why, before it changes anything. May safely be done again."""
+    """Write down who starts a run and why, before it changes anything."""
 
     async def work(connection: Any) -> None:
         await journal.record_run(connection, run_id, actor=actor, reason=reason)
 
-    await transaction.once(database, session.BEGIN_WRITE, work, budget_s=_RECORD_BUDGET_S)
+    await patiently(database, lambda: transaction.once(database, session.BEGIN_WRITE, work, budget_s=_RECORD_BUDGET_S))
 
 
 class _Stopped(Exception):

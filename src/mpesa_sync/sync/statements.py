@@ -40,7 +40,8 @@ with truth as materialized (
     join public.bars b on b.id = w.id
    cross join lateral (
      select coalesce(bool_or(c.is_active), false) as authority, count(*) > 0 as has_rows
-       from public.mpesa_credentials c where c.tenant_id = b.id
+       from public.mpesa_credentials c
+      where c.tenant_id = b.id and c.environment in ('sandbox', 'production')
    ) a
    cross join (
      select null::text as mpesa_consumer_key_encrypted, null::text as mpesa_consumer_secret_encrypted,
@@ -71,7 +72,8 @@ select b.id
   from public.bars b
  where b.id = any($1::uuid[])
    and coalesce(b.mpesa_enabled, false) <> exists (
-     select 1 from public.mpesa_credentials c where c.tenant_id = b.id and c.is_active)
+     select 1 from public.mpesa_credentials c
+      where c.tenant_id = b.id and c.is_active and c.environment in ('sandbox', 'production'))
 """
 """Those of the bars just written that disagree all the same: a trigger undid it."""
 DEFERRED_SPEAK: Final = "set constraints all immediate"

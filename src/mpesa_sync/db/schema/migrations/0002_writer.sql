@@ -31,7 +31,7 @@ begin
            exists (select 1 from mpesa_sync.alerts a where a.bar_id = p_bar and a.state <> 'resolved')
       from public.bars b
       cross join lateral (select to_jsonb(b) as bar) j
-      left join public.mpesa_credentials c on c.tenant_id = b.id
+      left join public.mpesa_credentials c on c.tenant_id = b.id and c.environment in ('sandbox', 'production')
       left join mpesa_sync.bar_state s on s.bar_id = b.id
      where b.id = p_bar
      order by c.id;
@@ -88,6 +88,7 @@ language plpgsql volatile as $$
 begin
   return query
     select array(select c.environment::text from public.mpesa_credentials c
-                  where c.tenant_id = b.id and c.is_active order by 1), b.mpesa_enabled
+                  where c.tenant_id = b.id and c.is_active and c.environment in ('sandbox', 'production') order by 1),
+           b.mpesa_enabled
       from public.bars b where b.id = p_bar;
 end $$;

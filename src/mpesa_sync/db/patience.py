@@ -1,0 +1,42 @@
+"""Asking again what may safely be asked again, when the fault is one that passes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from mpesa_sync.backoff import Backoff
+from mpesa_sync.db.pool import Database
+from mpesa_sync.errors import DatabaseFault, OutcomeUnknown, TransientFault
+
+T = TypeVar("T")
+RETRY: Final = Backoff(max_retries=3, base_s=0.1, cap_s=1.0, total_s=8.0)
+
+
+async def patiently(
+    database: Database, call: Callable[[], Awaitable[T]], *, seen: Callable[[DatabaseFault], None] = lambda _: None
+) -> T:
+    """Return what `call` returns, called again after transient faults and lost answers, at most 3 times.
+
+    For reads, and for writes that come to the same when they are done twice. One operation of a bar is not such a
+    write: `db.unit` is for those.
+
+    Arguments:
+        seen: told of every such fault, also of the last one.
+    Raises:
+        TransientFault, OutcomeUnknown: the last of them; `attempts` says how many there were.
+        MpesaSyncError: anything else, at once.
+    """
+    clock = database.clock
+    started, attempt = clock.monotonic(), 0
+    while True:
+        attempt += 1
+        try:
+            return await call()
+        except (TransientFault, OutcomeUnknown) as fault:
+            fault.attempts = attempt
+            seen(fault)
+            wait_s = RETRY.delay_s(attempt, clock.monotonic() - started)
+            if wait_s is None:
+                raise
+            await clock.sleep(wait_s)
