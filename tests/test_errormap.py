@@ -20,8 +20,8 @@ from tests.support.faults import logged
 from tests.support.venues import add_bar
 
 CANARY: Final = "canary-5ff0a1c7"
-LOST: Final = ["57P01", "57P02", "57P03", "08000", "08003", "08006", "08P01"]
-TRANSIENT: Final = ["40001", "40P01", "55P03", "57014", "25P03", "53300"]
+LOST: Final = ["57P01", "57P02", "57P03", "57P05", "08000", "08003", "08006", "08P01"]
+TRANSIENT: Final = ["40001", "40P01", "55P03", "57014", "25P03", "25P04", "53300"]
 CLASSES: Final = {
     **dict.fromkeys(LOST + TRANSIENT, "TransientFault"),
     **dict.fromkeys(["53100", "53200"], "ResourcesExhausted"),

@@ -8,8 +8,9 @@ from uuid import uuid4
 import pytest
 
 from mpesa_sync import MpesaSyncManager
-from mpesa_sync.db.pool import Database
-from mpesa_sync.errors import BarNotFound, CredentialsMissing
+from mpesa_sync.crypto.keyring import generate_key
+from mpesa_sync.db.pool import Database, connect
+from mpesa_sync.errors import BarNotFound, CredentialsMissing, CredentialsUnusable, SchemaError
 from tests.support.observer import see
 from tests.support.venues import add_bar
 
@@ -39,4 +40,29 @@ async def test_switching_on_without_credentials_is_refused(db: Database, sql: An
 async def test_an_unknown_bar_is_not_found(db: Database) -> None:
     """R1: 0 rows is an error, not success (faults.md 4)."""
     with pytest.raises(BarNotFound):
+        await MpesaSyncManager(db).sync_mpesa_status(uuid4(), False)
+
+
+async def test_secrets_that_no_key_opens_raise_one_alert_until_a_switch_on_proves_them_open(
+    db: Database, sql: Any, database_url: str
+) -> None:
+    """R5.2, faults.md "wrong key": flags untouched, one open alert that counts, resolved by a verified switch-on."""
+    bar = await add_bar(sql, production=False)
+    async with connect(database_url, kms_keys=[generate_key()]) as with_another_key:
+        for _ in range(2):
+            with pytest.raises(CredentialsUnusable) as refused:
+                await MpesaSyncManager(with_another_key).sync_mpesa_status(bar, True)
+            assert refused.value.reason == "secrets_unreadable"
+    alerts = "select kind, state, count from mpesa_sync.alerts"
+    assert [tuple(row) for row in await sql.fetch(alerts)] == [("secrets_unreadable", "firing", 2)]
+    await MpesaSyncManager(db).sync_mpesa_status(bar, False)
+    assert await sql.fetchval("select state from mpesa_sync.alerts") == "firing"
+    await MpesaSyncManager(db).sync_mpesa_status(bar, True)
+    assert await sql.fetchval("select state from mpesa_sync.alerts") == "resolved"
+
+
+async def test_a_missing_table_is_named_in_the_error(db: Database, sql: Any) -> None:
+    """Bad input and trouble: missing tables and columns are named, not only refused."""
+    await sql.execute("alter table public.bars rename column mpesa_enabled to enabled")
+    with pytest.raises(SchemaError, match=r"bars\.mpesa_enabled is missing"):
         await MpesaSyncManager(db).sync_mpesa_status(uuid4(), False)

@@ -25,8 +25,9 @@ from mpesa_sync.errors import (
     TriggerRefused,
 )
 
-_LOST: Final = ("57P01", "57P02", "57P03", "08")
-_TRANSIENT: Final = ("40001", "40P01", "55P03", "57014", "25P03", "53300", *_LOST)
+_LOST: Final = ("57P01", "57P02", "57P03", "57P05", "08")
+_TRANSIENT: Final = ("40001", "40P01", "55P03", "57014", "25P03", "25P04", "53300", *_LOST)
+"""The list of faults.md, and two that newer servers end an idle session or a long transaction with."""
 _EXHAUSTED: Final = ("53100", "53200")
 _MISSING_NAMES: Final = ("42P01", "42703", "42883", "3F000")
 

@@ -18,6 +18,7 @@ from mpesa_sync.errors import (
     MpesaSyncError,
     OutcomeUnknown,
     PermanentFault,
+    PoolExhausted,
     SchemaError,
     TriggerRefused,
 )
@@ -43,6 +44,8 @@ RESOLVED_BY_SUCCESS: Final = [
     AlertKind.OUTCOME_UNKNOWN.value,
 ]
 """A verified write of the bar's status answers these."""
+RESOLVED_BY_SWITCH_ON: Final = [*RESOLVED_BY_SUCCESS, AlertKind.SECRETS_UNREADABLE.value]
+"""A verified switch-on has opened the secrets, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,8 @@ async def raise_alert(database: Database, error: MpesaSyncError, *, bar_id: UUID
         )
 
     try:
+        if isinstance(error, PoolExhausted):
+            raise error  # there is no connection to store it on, and waiting for one again helps nobody
         await transaction.once(database, session.BEGIN_WRITE, store, budget_s=_STORE_TIMEOUT_S)
     except MpesaSyncError as exc:
         _log.error(Event.ALERT_NOT_STORED, error=exc.code, **facts)

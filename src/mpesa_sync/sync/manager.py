@@ -25,7 +25,7 @@ from mpesa_sync.errors import (
     StaleAuthority,
 )
 from mpesa_sync.sync import usability, writer
-from mpesa_sync.sync.alerts import RESOLVED_BY_SUCCESS, raise_alert
+from mpesa_sync.sync.alerts import RESOLVED_BY_SUCCESS, RESOLVED_BY_SWITCH_ON, raise_alert
 from mpesa_sync.sync.operation_log import report
 from mpesa_sync.sync.results import RepairResult, SyncResult, ValidationResult
 
@@ -64,7 +64,8 @@ class MpesaSyncManager:
             operation_id: the same id makes a repeat safe: it replays the stored answer. None takes a new one.
             reason: why, for the audit: up to 500 characters.
             connection: an asyncpg connection in a READ COMMITTED transaction. The change is then part of that
-                transaction, in a savepoint: no commit, no retry, no alert (R1.4).
+                transaction, in a savepoint: no commit, no retry, no alert (R1.4). Before it reads back it says
+                SET CONSTRAINTS ALL IMMEDIATE, which holds to the end of that transaction.
         Returns:
             What is stored now, read back inside the transaction.
         Raises:
@@ -108,7 +109,7 @@ class MpesaSyncManager:
         bar = await writer.lock(connection, operation.bar_id, with_secrets=on)
         environment = await self._chosen(connection, bar, operation) if on else None
         written = await writer.write_status(connection, operation.bar_id, environment)
-        await _resolve_alerts(connection, bar)
+        await _resolve_alerts(connection, bar, RESOLVED_BY_SWITCH_ON if on else RESOLVED_BY_SUCCESS)
         result = SyncResult(
             success=True,
             credentials_updated=True,
@@ -244,7 +245,7 @@ async def _repair(connection: Any, operation: Operation, *, accept_stale: bool) 
     if drift is not None:
         written = await writer.write_shown(connection, operation.bar_id, availability.authority(facts))
         new, after = written.mpesa_enabled, _state_after(bar, written)
-    await _resolve_alerts(connection, bar)
+    await _resolve_alerts(connection, bar, RESOLVED_BY_SUCCESS)
     result = RepairResult(
         success=True,
         repaired=drift is not None,
@@ -255,9 +256,9 @@ async def _repair(connection: Any, operation: Operation, *, accept_stale: bool) 
     return Done(result, before=bar.state(), after=after)
 
 
-async def _resolve_alerts(connection: Any, bar: writer.LockedBar) -> None:
+async def _resolve_alerts(connection: Any, bar: writer.LockedBar, kinds: list[str]) -> None:
     if bar.has_open_alerts:
-        await alerts_sql.resolve(connection, bar.facts.bar_id, RESOLVED_BY_SUCCESS)
+        await alerts_sql.resolve(connection, bar.facts.bar_id, kinds)
 
 
 def _state_after(bar: writer.LockedBar, written: writer.Written) -> dict[str, Any]:
