@@ -1,0 +1,1 @@
+"""The longer proofs: `make prove`."""
