@@ -63,9 +63,8 @@ class MpesaSyncManager:
             actor: who asks, for the audit: 1 to 200 characters.
             operation_id: the same id makes a repeat safe: it replays the stored answer. None takes a new one.
             reason: why, for the audit: up to 500 characters.
-            connection: an asyncpg connection in a READ COMMITTED transaction. The change is then part of that
-                transaction, in a savepoint: no commit, no retry, no alert (R1.4). Before it reads back it says
-                SET CONSTRAINTS ALL IMMEDIATE, which holds to the end of that transaction.
+            connection: an asyncpg connection in a READ COMMITTED transaction, which the change then joins in a
+                savepoint: no commit, no retry, no alert; SET CONSTRAINTS ALL IMMEDIATE stays in force (R1.4).
         Returns:
             What is stored now, read back inside the transaction.
         Raises:
