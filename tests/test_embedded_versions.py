@@ -60,12 +60,10 @@ def test_no_programs_at_all_says_what_to_install(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
-@pytest.mark.parametrize("major", MAJORS)
+@pytest.mark.parametrize("major", sorted({found.major for found in candidates("auto")}))
 def test_every_major_version_at_hand_makes_a_folder_and_opens_it_again(tmp_path: Path, major: int) -> None:
     """The wheel's 18 and 16, the system's: each keeps its data, and `auto` picks it for its own folder."""
-    found = next((b for b in candidates("auto") if b.major == major), None)
-    if found is None:
-        pytest.skip(f"no programs of PostgreSQL {major} here")
+    found = next(b for b in candidates("auto") if b.major == major)
     make(tmp_path, found)
     with embedded.start(tmp_path) as server:
         assert server.major == major
