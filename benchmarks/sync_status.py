@@ -49,7 +49,7 @@ def _script(begin: str) -> str:
 
 def _pgbench(server: embedded.Server, url: str, protocol: str) -> float:
     """Return pgbench's transactions per second. The transaction begins with one round trip, as ours does."""
-    begin = session.BEGIN_WRITE.strip()
+    begin = session.WRITE.sql.strip()
     if protocol == "simple":
         begin = begin.replace(";", " \\;").removesuffix(" \\;") + ";"
     parts = urlsplit(url)

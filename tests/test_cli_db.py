@@ -14,6 +14,7 @@ from mpesa_sync.crypto.keyring import generate_key
 from mpesa_sync.db import embedded
 from tests.support.cli import as_role, cli, environment, on_terminal
 from tests.support.observer import database_hash
+from tests.support.venues import add_bar
 
 CATALOG = """
 select string_agg(c.oid || ' ' || c.relname || ' ' || coalesce(c.relacl::text, '') || ' ' || c.relhastriggers, ','
@@ -183,17 +184,36 @@ async def test_status_says_what_a_role_lacks(database_url: str, sql: Any) -> Non
         False,
     )
     assert found["role"]["lacks"] == [
-        "bars: UPDATE",
-        "bars: BYPASSRLS, for its policies hide rows",
+        "bars.mpesa_enabled: UPDATE",
+        "mpesa_credentials.is_active: UPDATE",
         "mpesa_credentials: SELECT",
-        "mpesa_credentials: UPDATE",
-        "schema mpesa_sync: USAGE, and SELECT on its tables",
+        "bars: BYPASSRLS, for its policies hide rows",
+        "schema mpesa_sync: USAGE, and SELECT, INSERT, UPDATE on its tables",
     ]
     assert (found["installation"]["installed"], found["installation"]["readable"], found["ready"]) == (
         True,
         False,
         False,
     )
+
+
+async def test_ready_is_said_exactly_where_a_role_can_write(database_url: str, sql: Any) -> None:
+    """The preflight and the work ask for the same rights: by column where that is enough, and on our own tables."""
+    role = f"narrow_{uuid4().hex}"
+    bar = await add_bar(sql, mpesa_enabled=True, production=False)
+    await sql.execute(f"create role {role} login password 'narrow'")
+    await sql.execute(f"grant select, update (mpesa_enabled) on bars to {role}")
+    await sql.execute(f"grant select, update (is_active) on mpesa_credentials to {role}")
+    await sql.execute(f"grant usage on schema mpesa_sync to {role}")
+    await sql.execute(f"grant select on all tables in schema mpesa_sync to {role}")
+    url = as_role(database_url, role, "narrow")
+    found = cli("db", "status", "--json", url=url).json
+    assert (found["ready"], len(found["role"]["lacks"])) == (False, 8)
+    assert cli("repair", str(bar), url=url).code == 1
+    await sql.execute(f"grant select, insert, update on all tables in schema mpesa_sync to {role}")
+    assert cli("db", "status", "--json", url=url).json["ready"] is True
+    assert cli("repair", str(bar), url=url).code == 0
+    assert cli("migrate", "--yes", url=url).code == 0
 
 
 async def test_uninstall_without_a_terminal_needs_yes(database_url: str, sql: Any) -> None:

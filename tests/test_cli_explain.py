@@ -208,7 +208,7 @@ async def test_a_correction_by_a_migration_is_a_change(database_url: str, sql: A
 async def test_open_alerts_are_shown_and_resolved_ones_are_not(database_url: str, sql: Any) -> None:
     """R5.2: an operator sees what waits for a person."""
     bar = await add_bar(sql)
-    for kind, state in (("sync_failed", "firing"), ("sync_refused", "resolved")):
+    for kind, state in (("sync_failed", "firing"), ("database_refused", "resolved")):
         await sql.execute(
             "insert into mpesa_sync.alerts (bar_id, kind, state, cause, what_to_do) values ($1, $2, $3, 'c', 'Look.')",
             bar,

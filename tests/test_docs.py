@@ -82,3 +82,26 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page}: {link}"
+
+
+def _sentences() -> str:
+    """Every text of ours that may tell a person to run something."""
+    sources = [path.read_text() for path in sorted((ROOT / "src").rglob("*.py"))]
+    return "\n".join(re.sub(r'"\n\s+f?"', "", source) for source in sources)
+
+
+@pytest.mark.parametrize("advised", sorted(set(re.findall(r"'mpesa-sync ([^'{}]+)'", _sentences()))))
+def test_every_command_that_a_message_advises_exists(advised: str) -> None:
+    """Errors, remedies and alerts name a remedy: it must be one that this version has, options included."""
+    words = [word for word in advised.split() if word not in ("BAR", "…")]
+    options = [word for word in words if word.startswith("--")]
+    command = [word for word in words if not word.startswith("-")]
+    while command:
+        done = subprocess.run(
+            [sys.executable, "-m", "mpesa_sync", *command, "--help"], capture_output=True, text=True, check=False
+        )
+        if done.returncode == 0 and (command[0] not in GROUPS or len(command) > 1):
+            assert all(option in done.stdout for option in options), advised
+            return
+        command.pop()
+    raise AssertionError(f"mpesa-sync {advised} does not exist")

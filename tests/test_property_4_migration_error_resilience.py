@@ -189,7 +189,7 @@ async def test_property_4_bars_that_another_session_holds_for_ever_never_stop_th
 ) -> None:
     """Feature: mpesa-sync-fix, Property 4: Migration Error Resilience.
 
-    Each is given up after 4 attempts of 200 ms (55P03). Red with `lock_timeout` taken out of `BEGIN_BATCH`: then the
+    Each is given up after 4 attempts of 200 ms (55P03). Red with `lock_timeout` taken out of `session.BATCH`: then the
     run waits until its budget ends, and says something else.
     """
     marked = await planted_with_causes(sql, [*held[:1], *fleet, *held[1:]])

@@ -181,7 +181,7 @@ async def test_a_row_inserted_while_the_correction_waits_for_the_bar_makes_drift
 
 async def switch_off(connection: Any, bar: UUID) -> writer.Written:
     """Our writer's own steps, in a transaction."""
-    await connection.execute(session.BEGIN_WRITE)
+    await connection.execute(session.WRITE.sql)
     await writer.lock(connection, bar)
     written = await writer.write_status(connection, bar, None)
     await connection.execute(COMMIT)
@@ -202,7 +202,7 @@ async def test_a_row_inserted_while_our_switch_waits_for_the_bar_cannot_change_b
 
 
 async def switch_on(connection: Any, bar: UUID, environment: Environment) -> set[UUID]:
-    await connection.execute(session.BEGIN_WRITE)
+    await connection.execute(session.WRITE.sql)
     await writer.lock(connection, bar)
     await writer.write_status(connection, bar, environment)
     await connection.execute(COMMIT)
@@ -242,7 +242,7 @@ async def test_the_lock_statements_are_the_ones_that_the_correction_executes(dat
             await us.step()
         assert us.outcome() == {bar}
     assert executed == [
-        session.BEGIN_BATCH,
+        session.BATCH.sql,
         statements.LOCK_CREDENTIALS_OF_BARS,
         statements.LOCK_BARS,
         statements.LOCK_NEW_CREDENTIALS_OF_BARS,

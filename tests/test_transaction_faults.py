@@ -261,7 +261,7 @@ async def test_a_tombstone_waits_for_a_first_attempt_that_can_still_commit(
     async with plain(database_url) as first, plain(database_url) as second:
         await first.execute("begin")
         assert await operations.claim(first, operation)
-        await second.execute(session.BEGIN_WRITE)
+        await second.execute(session.WRITE.sql)
         burying = asyncio.create_task(operations.claim(second, operation, statement=operations.TOMBSTONE))
         await until(lambda: waits_for_a_lock(bench.sql))
         naive_says_failed = await bench.outcome(operation.id) is None

@@ -61,10 +61,10 @@ async def test_a_transient_error_is_tried_four_times_and_then_alerted(quick: Dat
 @pytest.mark.parametrize(
     ("sqlstate", "fault", "kind"),
     [
-        ("23514", ConstraintRefused, "sync_refused"),
-        ("22003", PermanentFault, "sync_refused"),
-        ("P0001", TriggerRefused, "sync_refused"),
-        ("42501", AccessDenied, "sync_refused"),
+        ("23514", ConstraintRefused, "database_refused"),
+        ("22003", PermanentFault, "database_refused"),
+        ("P0001", TriggerRefused, "database_refused"),
+        ("42501", AccessDenied, "database_refused"),
         ("53100", ResourcesExhausted, "sync_failed"),
         ("53200", ResourcesExhausted, "sync_failed"),
     ],
@@ -149,7 +149,9 @@ async def test_what_a_foreign_trigger_changes_behind_our_back_is_an_integrity_fa
     assert (failed.value.attempts, failed.value.result.success) == (1, False)
     assert "trigger or rule" in str(failed.value)
     assert changed_tables(before, await database_hash(sql)) == {"mpesa_sync.alerts"}
-    assert [(alert["kind"], alert["cause"]) for alert in await sql.fetch(_ALERTS)] == [("sync_refused", "integrity")]
+    assert [(alert["kind"], alert["cause"]) for alert in await sql.fetch(_ALERTS)] == [
+        ("database_refused", "integrity")
+    ]
 
 
 async def test_a_bar_that_must_keep_a_payment_method_rolls_back_the_pair_in_plain_words(

@@ -44,16 +44,17 @@ class MpesaSyncError(Exception):
     Attributes: `code`, a stable machine-readable name; `http_status`, the status an API answers with;
     `retryable`, whether the same call may succeed later without anything being changed by a person;
     `result`, the result value of the call that raised it, where that call has one; `attempts`, how many
-    transactions that call began.
+    transactions that call began; `sqlstate`, the five characters of the database's answer, None where it gave none.
     """
 
     code: ClassVar[str] = "error"
     http_status: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.sqlstate = sqlstate
         self.result: Any = None
         self.attempts = 0
 
@@ -99,16 +100,9 @@ class EmbeddedServerError(MpesaSyncError):
 
 
 class SchemaError(MpesaSyncError):
-    """Tables or columns are missing, odd, or of a version this program does not know. Names them.
-
-    `sqlstate` is what the server answered, None where it was not asked to do anything.
-    """
+    """Tables or columns are missing, odd, or of a version this program does not know. Names them."""
 
     code = "schema"
-
-    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
-        super().__init__(message)
-        self.sqlstate = sqlstate
 
 
 class SyncRefused(MpesaSyncError):
@@ -189,14 +183,10 @@ class OperationConflict(SyncRefused):
 
 
 class DatabaseFault(MpesaSyncError):
-    """The database refused or was lost. `sqlstate` is its five characters, None where none came."""
+    """The database refused or was lost."""
 
     code = "database"
     http_status = 503
-
-    def __init__(self, message: str, *, sqlstate: str | None = None) -> None:
-        super().__init__(message)
-        self.sqlstate = sqlstate
 
 
 class TransientFault(DatabaseFault):

@@ -108,7 +108,7 @@ async def insert_credentials(
 
 async def _switch(connection: Any, given: Given) -> None:
     bar, on = given.bar(), given.flag()
-    await connection.execute(session.BEGIN_WRITE)
+    await connection.execute(session.WRITE.sql)
     locked = await writer.lock(connection, bar)
     environments = [row.environment for row in locked.facts.rows]
     chosen: Environment | None = given.random.choice(environments) if on and environments else None
@@ -120,7 +120,7 @@ async def _switch(connection: Any, given: Given) -> None:
 
 async def _repair(connection: Any, given: Given) -> None:
     bar = given.bar()
-    await connection.execute(session.BEGIN_WRITE)
+    await connection.execute(session.WRITE.sql)
     facts = (await writer.lock(connection, bar)).facts
     if availability.direction(facts) is not None:
         await writer.write_shown(connection, bar, availability.authority(facts))
@@ -133,7 +133,7 @@ async def _migrate(connection: Any, given: Given) -> None:
     plan = await detection.still_drifted(connection, given.bars)
     planned = {bar for bar, _ in plan}
     plan += [(bar, given.flag()) for bar in given.bars if bar not in planned and given.flag()]
-    await connection.execute(session.BEGIN_BATCH)
+    await connection.execute(session.BATCH.sql)
     for bar, settled in (await writer.correct_bars(connection, uuid4(), plan)).items():
         if settled is Settled.FIXED:
             given.changes.append(Change(bar, corrected=True))

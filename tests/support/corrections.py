@@ -53,7 +53,7 @@ async def ours(connection: Any, bars: Sequence[UUID]) -> set[UUID]:
 
 async def correct(connection: Any, plan: Sequence[tuple[UUID, bool]]) -> set[UUID]:
     """The same, of a given plan: bars with the authority that was seen."""
-    await connection.execute(session.BEGIN_BATCH)
+    await connection.execute(session.BATCH.sql)
     settled = await writer.correct_bars(connection, uuid4(), plan)
     await connection.execute("commit")
     return {bar for bar, result in settled.items() if result in (Settled.FIXED, Settled.ALREADY_CONSISTENT)}
@@ -91,7 +91,7 @@ async def _write_in_new_statement(connection: Any, bars: Sequence[UUID]) -> set[
 
 async def read_then_update(connection: Any, bars: Sequence[UUID]) -> set[UUID]:
     """Wrong: read the truth, then write by id."""
-    await connection.execute(session.BEGIN_BATCH)
+    await connection.execute(session.BATCH.sql)
     written = await _write_in_new_statement(connection, bars)
     await connection.execute("commit")
     return written
@@ -99,7 +99,7 @@ async def read_then_update(connection: Any, bars: Sequence[UUID]) -> set[UUID]:
 
 async def compare_and_set(connection: Any, bars: Sequence[UUID]) -> set[UUID]:
     """Wrong: read the truth, then write only if the flag still has its old value."""
-    await connection.execute(session.BEGIN_BATCH)
+    await connection.execute(session.BATCH.sql)
     written: set[UUID] = set()
     for record in await connection.fetch(_TRUTH, bars):
         if (record["mpesa_enabled"] is True) != record["authority"]:
@@ -111,7 +111,7 @@ async def compare_and_set(connection: Any, bars: Sequence[UUID]) -> set[UUID]:
 
 async def update_from(connection: Any, bars: Sequence[UUID]) -> set[UUID]:
     """Wrong: one statement that joins the truth; after a lock wait only the `bars` row is read again."""
-    await connection.execute(session.BEGIN_BATCH)
+    await connection.execute(session.BATCH.sql)
     written = await _ids(connection, _UPDATE_FROM, bars)
     await connection.execute("commit")
     return written
@@ -119,7 +119,7 @@ async def update_from(connection: Any, bars: Sequence[UUID]) -> set[UUID]:
 
 async def update_exists(connection: Any, bars: Sequence[UUID]) -> set[UUID]:
     """Wrong: the same with a subquery."""
-    await connection.execute(session.BEGIN_BATCH)
+    await connection.execute(session.BATCH.sql)
     written = await _ids(connection, _UPDATE_EXISTS, bars)
     await connection.execute("commit")
     return written
@@ -127,7 +127,7 @@ async def update_exists(connection: Any, bars: Sequence[UUID]) -> set[UUID]:
 
 def _locking(*locks: str) -> Correction:
     async def correction(connection: Any, bars: Sequence[UUID]) -> set[UUID]:
-        await connection.execute(session.BEGIN_BATCH)
+        await connection.execute(session.BATCH.sql)
         for lock in locks:
             await connection.fetch(lock, bars)
         await _write_in_new_statement(connection, bars)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -15,12 +16,13 @@ from mpesa_sync.cli import output
 from mpesa_sync.cli.exit_codes import ExitCode
 from mpesa_sync.cli.options import AsJson, DatabaseUrl, examples
 from mpesa_sync.cli.session import bar_of, on_database
-from mpesa_sync.db import detection, installation, session, shape
+from mpesa_sync.db import detection, installation, shape
 from mpesa_sync.db.detection import DriftedBar, FleetSummary
 from mpesa_sync.domain import availability
 from mpesa_sync.domain.availability import Direction
 from mpesa_sync.domain.remedies import WARNINGS
 from mpesa_sync.errors import BarNotFound
+from mpesa_sync.migration import fleet
 
 LISTED: Final = 50
 """Drifted bars that are listed for a person; `--json` lists all of them."""
@@ -106,17 +108,18 @@ def check(
 
 async def _fleet(opened: Opened, as_json: bool) -> Findings:
     findings = Findings(FleetSummary(0, 0, 0))
-    async with opened.database.reading(session.BEGIN_SCAN) as connection:
-        await shape.require(connection)
-        allow_sandbox = await installation.allows_sandbox(connection, opened.database)
-        findings.summary = await detection.scan(
-            connection, allow_sandbox=allow_sandbox, each=lambda bar: findings.add(bar, as_json=as_json)
-        )
+
+    def collector() -> Callable[[DriftedBar], None]:
+        findings.listed.clear()
+        findings.encoded.clear()
+        return partial(findings.add, as_json=as_json)
+
+    findings.summary = await fleet.look(opened.database, collector)
     return findings
 
 
 async def _one(opened: Opened, text: str, as_json: bool) -> Findings:
-    async with opened.database.reading(session.BEGIN_SCAN) as connection:
+    async with opened.database.reading() as connection:
         await shape.require(connection)
         allow_sandbox = await installation.allows_sandbox(connection, opened.database)
         bar_id = await bar_of(connection, text)

@@ -15,7 +15,7 @@ from mpesa_sync.cli.options import AsJson, DatabaseUrl, names
 from mpesa_sync.cli.output import labelled
 from mpesa_sync.cli.session import host_of, on_database
 from mpesa_sync.db import identity, installation, migrations, shape
-from mpesa_sync.db.identity import Role, Server, TableRights
+from mpesa_sync.db.identity import Role, RowSecurity, Server
 
 
 class DatabaseStatus(msgspec.Struct, frozen=True):
@@ -92,17 +92,18 @@ async def _status(opened: Opened) -> Status:
         server = await identity.server(connection)
         role = await identity.role(connection)
         found = await shape.inspect(connection)
-        rights = await identity.table_rights(connection, list(shape.REQUIRED))
+        tables = await identity.row_security(connection, list(shape.REQUIRED))
+        lacks = await identity.missing_rights(connection)
         open_policies = await identity.open_membership_policies(connection)
         ours = await _installation(connection)
     platform = Platform(found.missing(), found.odd(), found.optional(), open_policies)
-    lacks = _lacks(role, rights, ours)
+    lacks = _lacks(lacks, role, tables, ours)
     return Status(
         database=_database(opened, server),
         installation=ours,
         platform=platform,
         role=RoleStatus(role.name, role.is_superuser, role.bypasses_rls, lacks, not lacks),
-        row_level_security={table.name: table.has_rls for table in rights},
+        row_level_security={table.name: table.has_rls for table in tables},
         ready=server.is_supported and ours.current and not (platform.missing or platform.odd or lacks),
     )
 
@@ -127,19 +128,13 @@ async def _installation(connection: Any) -> Installation:
     return Installation(state.applied is not None, True, mode, state.applied, newest, state.is_current)
 
 
-def _lacks(role: Role, rights: list[TableRights], ours: Installation) -> list[str]:
-    found = []
-    for table in rights:
-        if not table.may_select:
-            found.append(f"{table.name}: SELECT")
-        if not table.may_update:
-            found.append(f"{table.name}: UPDATE")
-        if table.hides_rows:
-            found.append(f"{table.name}: BYPASSRLS, for its policies hide rows")
+def _lacks(rights: list[str], role: Role, tables: list[RowSecurity], ours: Installation) -> list[str]:
+    found = [right for right in rights if ours.readable or not right.startswith("mpesa_sync.")]
+    found += [f"{table.name}: BYPASSRLS, for its policies hide rows" for table in tables if table.hides_rows]
     if not ours.installed and not role.may_create_schema:
         found.append("database: CREATE, for 'db init'")
     if ours.installed and not ours.readable:
-        found.append("schema mpesa_sync: USAGE, and SELECT on its tables")
+        found.append("schema mpesa_sync: USAGE, and SELECT, INSERT, UPDATE on its tables")
     return found
 
 

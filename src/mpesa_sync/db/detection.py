@@ -106,7 +106,6 @@ select b.id, v.authority
 """
 
 _PREFETCH_ROWS: Final = 5_000
-_SCAN_TIMEOUT_S: Final = 900.0
 
 
 class DriftedBar(msgspec.Struct, frozen=True, gc=False):
@@ -157,8 +156,8 @@ async def scan(connection: Any, *, allow_sandbox: bool, each: Callable[[DriftedB
     The connection must be in a transaction. The cursor is drained here, so `each` must be quick and must not use
     the connection.
     """
-    cursor = await connection.cursor(DRIFT, allow_sandbox, timeout=_SCAN_TIMEOUT_S)
-    while records := await cursor.fetch(_PREFETCH_ROWS, timeout=_SCAN_TIMEOUT_S):
+    cursor = await connection.cursor(DRIFT, allow_sandbox)
+    while records := await cursor.fetch(_PREFETCH_ROWS):
         for is_summary, bar_id, slug, mpesa_enabled, authority, bits, updated_at, *counts in records:
             if is_summary:
                 bars, hidden, exposed, warned = counts

@@ -23,12 +23,34 @@ select r.rolname::text as name, r.rolsuper as is_superuser, r.rolbypassrls as by
   from pg_catalog.pg_roles r where r.rolname = current_user
 """
 _TABLES: Final = """
-select c.relname::text as name, c.relrowsecurity as has_rls, row_security_active(c.oid) as hides_rows,
-       has_table_privilege(c.oid, 'select') as may_select, has_table_privilege(c.oid, 'update') as may_update
+select c.relname::text as name, c.relrowsecurity as has_rls, row_security_active(c.oid) as hides_rows
   from pg_catalog.pg_class c
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = 'public'
  where c.relkind in ('r', 'p') and c.relname = any($1::text[])
  order by c.relname
+"""
+_MISSING_RIGHTS: Final = """
+with needed (schema_name, table_name, column_name, privilege) as (values
+  ('public', 'bars', null, 'SELECT'), ('public', 'bars', 'mpesa_enabled', 'UPDATE'),
+  ('public', 'mpesa_credentials', null, 'SELECT'), ('public', 'mpesa_credentials', 'is_active', 'UPDATE'),
+  ('mpesa_sync', 'installation', null, 'SELECT'), ('mpesa_sync', 'schema_migrations', null, 'SELECT'),
+  ('mpesa_sync', 'operations', null, 'SELECT'), ('mpesa_sync', 'operations', null, 'INSERT'),
+  ('mpesa_sync', 'operations', null, 'UPDATE'), ('mpesa_sync', 'bar_state', null, 'SELECT'),
+  ('mpesa_sync', 'bar_state', null, 'INSERT'), ('mpesa_sync', 'bar_state', null, 'UPDATE'),
+  ('mpesa_sync', 'alerts', null, 'SELECT'), ('mpesa_sync', 'alerts', null, 'INSERT'),
+  ('mpesa_sync', 'alerts', null, 'UPDATE'), ('mpesa_sync', 'migration_runs', null, 'SELECT'),
+  ('mpesa_sync', 'migration_runs', null, 'INSERT'), ('mpesa_sync', 'migration_journal', null, 'SELECT'),
+  ('mpesa_sync', 'migration_journal', null, 'INSERT')
+)
+select concat(nullif(w.schema_name || '.', 'public.'), w.table_name, '.' || w.column_name, ': ', w.privilege) as lacking
+  from needed w
+  join pg_catalog.pg_namespace n on n.nspname = w.schema_name
+  join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = w.table_name
+  left join pg_catalog.pg_attribute a
+    on a.attrelid = c.oid and a.attname = w.column_name and not a.attisdropped
+ where not case when w.column_name is null then has_table_privilege(c.oid, w.privilege)
+                else a.attnum is null or has_column_privilege(c.oid, a.attnum, w.privilege) end
+ order by w.schema_name desc, lacking
 """
 _HOME: Final = """
 select has_schema_privilege(n.oid, 'usage')
@@ -91,14 +113,12 @@ class Role:
 
 
 @dataclass(frozen=True, slots=True)
-class TableRights:
-    """What the role may do with one table of the platform, and whether policies would hide rows from it."""
+class RowSecurity:
+    """Row level security of one table of the platform, and whether its policies would hide rows from the role."""
 
     name: str
     has_rls: bool
     hides_rows: bool
-    may_select: bool
-    may_update: bool
 
 
 async def server(connection: Any) -> Server:
@@ -119,9 +139,14 @@ async def role(connection: Any) -> Role:
     return Role(**await connection.fetchrow(_ROLE))
 
 
-async def table_rights(connection: Any, tables: Sequence[str]) -> list[TableRights]:
-    """Return the role's rights on those of the tables of `public` that exist, by name."""
-    return [TableRights(**record) for record in await connection.fetch(_TABLES, tables)]
+async def row_security(connection: Any, tables: Sequence[str]) -> list[RowSecurity]:
+    """Return the row level security of those of the tables of `public` that exist, by name."""
+    return [RowSecurity(**record) for record in await connection.fetch(_TABLES, tables)]
+
+
+async def missing_rights(connection: Any) -> list[str]:
+    """Return the rights that this role lacks for writing, on the tables that exist: `bars.mpesa_enabled: UPDATE`."""
+    return [record["lacking"] for record in await connection.fetch(_MISSING_RIGHTS)]
 
 
 async def may_read_ours(connection: Any) -> bool | None:

@@ -1,4 +1,4 @@
-"""SQL of the migration's own rows: who ran it, what it changed, and whether the role may run it at all."""
+"""SQL of the migration's own rows: who ran it, and what it changed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,6 @@ insert into mpesa_sync.migration_runs (id, actor, reason) values ($1, $2, $3) on
 CHANGED_IN_RUN: Final = """
 select distinct bar_id from mpesa_sync.migration_journal where run_id = $1 and bar_id = any($2::uuid[])
 """
-MAY_WRITE: Final = """
-select has_table_privilege('public.bars', 'select')
-   and has_column_privilege('public.bars', 'mpesa_enabled', 'update')
-   and has_table_privilege('public.mpesa_credentials', 'select')
-   and has_any_column_privilege('public.mpesa_credentials', 'update')
-   and has_table_privilege('mpesa_sync.migration_journal', 'insert')
-"""
 
 
 async def record_run(connection: Any, run_id: UUID, *, actor: str, reason: str) -> None:
@@ -29,8 +22,3 @@ async def record_run(connection: Any, run_id: UUID, *, actor: str, reason: str) 
 async def changed_in_run(connection: Any, run_id: UUID, bar_ids: Sequence[UUID]) -> set[UUID]:
     """Return which of these bars the run has changed, as its journal proves."""
     return {record["bar_id"] for record in await connection.fetch(CHANGED_IN_RUN, run_id, bar_ids)}
-
-
-async def may_write(connection: Any) -> bool:
-    """Return whether the role has every right that a migration needs."""
-    return bool(await connection.fetchval(MAY_WRITE))

@@ -20,7 +20,6 @@ _log: Final = logs.get("schema")
 _FILE: Final = re.compile(r"(\d{4})_(\w+)\.sql")
 _LOCK: Final = 7_262_617_001
 """Key of the advisory lock under which only one program migrates; any constant would do."""
-_BUDGET_S: Final = 60.0
 
 _HOME: Final = """
 create schema if not exists mpesa_sync;
@@ -121,7 +120,7 @@ async def migrate(database: Database, *, mode: Mode, create_platform_tables: boo
         await connection.execute(_INSTALL, mode)
         return pending
 
-    applied = await transaction.once(database, session.BEGIN_SCHEMA, work, budget_s=_BUDGET_S)
+    applied = await transaction.once(database, session.SCHEMA, work)
     for migration in applied:
         _log.info(Event.SCHEMA_MIGRATED, version=migration.version, name=migration.name)
     return applied
@@ -151,4 +150,4 @@ async def uninstall(database: Database) -> None:
         await connection.execute(_LOCK_STATEMENT, _LOCK)
         await connection.execute(_UNINSTALL)
 
-    await transaction.once(database, session.BEGIN_SCHEMA, work, budget_s=_BUDGET_S)
+    await transaction.once(database, session.SCHEMA, work)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from mpesa_sync.backoff import Backoff
 from mpesa_sync.db.pool import Database
 from mpesa_sync.errors import DatabaseFault, OutcomeUnknown, TransientFault
 
 T = TypeVar("T")
-RETRY: Final = Backoff(max_retries=3, base_s=0.1, cap_s=1.0, total_s=8.0)
 
 
 async def patiently(
     database: Database, call: Callable[[], Awaitable[T]], *, seen: Callable[[DatabaseFault], None] = lambda _: None
 ) -> T:
-    """Return what `call` returns, called again after transient faults and lost answers, at most 3 times.
+    """Return what `call` returns, called again after transient faults and lost answers.
+
+    As often and as long as `database.retry` says (R5.1).
 
     For reads, and for writes that come to the same when they are done twice. One operation of a bar is not such a
     write: `db.unit` is for those.
@@ -36,7 +36,7 @@ async def patiently(
         except (TransientFault, OutcomeUnknown) as fault:
             fault.attempts = attempt
             seen(fault)
-            wait_s = RETRY.delay_s(attempt, clock.monotonic() - started)
+            wait_s = database.retry.delay_s(attempt, clock.monotonic() - started)
             if wait_s is None:
                 raise
             await clock.sleep(wait_s)

@@ -14,11 +14,14 @@ from mpesa_sync.clock import Clock, SystemClock
 from mpesa_sync.crypto.keyring import KeyRing
 from mpesa_sync.db import session
 from mpesa_sync.db.errormap import cause_of, translate
-from mpesa_sync.errors import ConfigurationError, PoolExhausted
+from mpesa_sync.db.session import Begin
+from mpesa_sync.errors import ConfigurationError, MpesaSyncError, PoolExhausted
+from mpesa_sync.monitoring import logs
 from mpesa_sync.secret import Secret
 from mpesa_sync.settings import database_url_fault
 
 T = TypeVar("T")
+_log: Final = logs.get("pool")
 _POOL_SIZE: Final = 10
 _CLOSE_TIMEOUT_S: Final = 10.0
 
@@ -68,26 +71,30 @@ class Database:
         await self._pool.release(connection)
 
     @asynccontextmanager
-    async def reading(self, begin: str = session.BEGIN_READ) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[Any]]:
+    async def reading(self, begin: Begin = session.READ) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[Any]]:
         """Give a connection in a READ ONLY transaction, which the database itself forbids to write.
 
+        The block may take `begin.budget_s` seconds, and be idle for as long as the limits in `begin.sql` say.
+
         Arguments:
-            begin: one of the `BEGIN_…` texts of `db.session`.
+            begin: `READ` or `SCAN` of `db.session`.
         Raises:
             DatabaseFault, SchemaError: translated from whatever the driver raises inside.
         """
         connection = await self.acquire()
-        finished = False
+        usable = False
         try:
-            await connection.execute(begin)
-            yield connection
-            await connection.execute("rollback")
-            finished = True
+            async with asyncio.timeout(begin.budget_s):
+                await connection.execute(begin.sql)
+                yield connection
+                await connection.execute("rollback")
+            usable = True
         except Exception as exc:  # noqa: BLE001 - raised again, translated
+            usable = isinstance(exc, asyncpg.PostgresError | MpesaSyncError) and await rolled_back(connection)
             error = translate(exc)
             raise error from cause_of(error, exc)
         finally:
-            await self.release(connection, broken=not finished)
+            await self.release(connection, broken=not usable)
 
     async def owned(self, unit: Coroutine[Any, Any, T]) -> T:
         """Run `unit` in a task of the database's own and wait for it (faults.md 1).
@@ -154,13 +161,13 @@ async def connect(
         init=_prepare,
         reset=_keep,
         timeout=session.CONNECT_TIMEOUT_S,
-        command_timeout=session.ANSWER_TIMEOUT_S,
         server_settings={"application_name": application_name},
     )
     try:
         await pool
-    except Exception as exc:
-        raise translate(exc) from exc
+    except Exception as exc:  # noqa: BLE001 - raised again, translated
+        error = translate(exc)
+        raise error from cause_of(error, exc)
     database = Database(pool, keys=keys, allow_sandbox=allow_sandbox, retry=retry, clock=clock)
     try:
         yield database
@@ -174,6 +181,19 @@ def is_gone(connection: Any) -> bool:
         return bool(connection.is_closed())
     except asyncpg.InterfaceError:
         return True
+
+
+async def rolled_back(connection: Any) -> bool:
+    """Roll back and return whether the connection can be used again."""
+    if is_gone(connection):
+        return False
+    try:
+        async with asyncio.timeout(session.END_TIMEOUT_S):
+            await connection.execute("rollback")
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the connection is closed for it
+        _log.debug("rollback failed", error=type(translate(exc)).__name__)
+        return False
+    return True
 
 
 async def _prepare(connection: Any) -> None:

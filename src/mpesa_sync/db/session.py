@@ -1,49 +1,75 @@
-"""How every transaction of ours begins: isolation and time limits, set inside the transaction.
+"""How every transaction of ours begins, and how long it may take: limits of the server, and of us above them.
 
-`SET LOCAL` and not connection parameters, because those do not survive (or are refused by) a pooler.
+The limits are set inside the transaction, `SET LOCAL`, and not as connection parameters, because those do not
+survive (or are refused by) a pooler. The figures are those of faults.md.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
-LIMITS: Final = """
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """How one kind of transaction begins.
+
+    `sql` is sent as one round trip. `budget_s` are the seconds from there to the answer of its end, for a server
+    that has gone silent: above every limit that the server itself keeps in `sql`.
+    """
+
+    sql: str
+    budget_s: float
+
+
+_ONE_BAR: Final = """
 set local lock_timeout = '1500ms';
 set local statement_timeout = '3s';
 set local idle_in_transaction_session_timeout = '2s';
 set local row_security = off;
 """
-"""Of a single operation (faults.md): a lock wait ends after 1.5 s, above `deadlock_timeout`."""
 
-BEGIN_WRITE: Final = "begin isolation level read committed, read write;" + LIMITS
-BEGIN_READ: Final = "begin isolation level read committed, read only;" + LIMITS
+WRITE: Final = Begin("begin isolation level read committed, read write;" + _ONE_BAR, budget_s=5.0)
+"""One operation: a lock wait ends after 1.5 s, above `deadlock_timeout`."""
 
-BEGIN_SCHEMA: Final = """
-begin isolation level read committed, read write;
-set local lock_timeout = '1500ms';
-set local statement_timeout = '30s';
-set local idle_in_transaction_session_timeout = '5s';
-set local row_security = off;
-"""
-"""Of creating, migrating or removing what is ours."""
+READ: Final = Begin("begin isolation level read committed, read only;" + _ONE_BAR, budget_s=5.0)
+"""Looking at a few rows; the database itself forbids it to write."""
 
-BEGIN_BATCH: Final = """
+BATCH: Final = Begin(
+    """
 begin isolation level read committed, read write;
 set local lock_timeout = '200ms';
-set local statement_timeout = '10s';
-set local idle_in_transaction_session_timeout = '5s';
+set local statement_timeout = '3s';
+set local idle_in_transaction_session_timeout = '2s';
 set local row_security = off;
-"""
-"""Of a migration batch: it must never make a live writer wait long, so it gives up early itself."""
+""",
+    budget_s=15.0,
+)
+"""A migration batch: it must never make a live writer wait long, so it gives up early itself."""
 
-BEGIN_SCAN: Final = """
+SCAN: Final = Begin(
+    """
 begin isolation level read committed, read only;
 set local lock_timeout = '1500ms';
 set local statement_timeout = '15min';
 set local idle_in_transaction_session_timeout = '60s';
 set local row_security = off;
-"""
-"""Of a detection over all bars: one statement, which the database itself forbids to write."""
+""",
+    budget_s=1_000.0,
+)
+"""A detection over all bars: one statement, which the database itself forbids to write."""
+
+SCHEMA: Final = Begin(
+    """
+begin isolation level read committed, read write;
+set local lock_timeout = '1500ms';
+set local statement_timeout = '30s';
+set local idle_in_transaction_session_timeout = '2s';
+set local row_security = off;
+""",
+    budget_s=60.0,
+)
+"""Creating, migrating or removing what is ours."""
 
 CONNECTION_SETUP: Final = """
 set tcp_keepalives_idle = 5;
@@ -54,5 +80,5 @@ set tcp_keepalives_count = 3;
 
 CONNECT_TIMEOUT_S: Final = 5.0
 ACQUIRE_TIMEOUT_S: Final = 2.0
-ANSWER_TIMEOUT_S: Final = 5.0
-"""How long the client waits for one answer: above `statement_timeout`, for a server that has gone silent."""
+END_TIMEOUT_S: Final = 2.0
+"""For rolling back, and for settling an operation that nobody answered for."""

@@ -18,7 +18,8 @@ from mpesa_sync.db import failpoints, operations
 from mpesa_sync.db.errormap import cause_of, translate
 from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.db.operations import Operation
-from mpesa_sync.db.pool import Database, is_gone
+from mpesa_sync.db.pool import Database, is_gone, rolled_back
+from mpesa_sync.db.session import Begin
 from mpesa_sync.errors import (
     IntegrityFault,
     MpesaSyncError,
@@ -26,10 +27,8 @@ from mpesa_sync.errors import (
     TransientFault,
     UnsupportedTransaction,
 )
-from mpesa_sync.monitoring import logs
 
 T = TypeVar("T")
-_log: Final = logs.get("transaction")
 _READ_COMMITTED: Final = "read committed"
 
 
@@ -57,10 +56,10 @@ Work = Callable[[Any], Awaitable[Done[T]]]
 
 async def once(
     database: Database,
-    begin: str,
+    begin: Begin,
     work: Callable[[Any], Awaitable[T]],
     *,
-    budget_s: float,
+    budget_s: float | None = None,
     committed: Failpoint = Failpoint.COMMITTED,
 ) -> T:
     """Do `work` in one transaction, once, without an operation id: for what may safely be done again.
@@ -68,8 +67,8 @@ async def once(
     Runs in a task of its own, as `db.unit.run`.
 
     Arguments:
-        begin: one of the `BEGIN_…` texts of `db.session`.
-        budget_s: seconds from the first statement to the answer of COMMIT.
+        begin: one of those of `db.session`.
+        budget_s: seconds from the first statement to the answer of COMMIT, where less than `begin` allows.
         committed: the failpoint that is passed after COMMIT.
     Raises:
         OutcomeUnknown: COMMIT was sent and its answer was lost.
@@ -80,18 +79,18 @@ async def once(
 
 async def attempt(
     database: Database,
-    begin: str,
+    begin: Begin,
     work: Callable[[Any], Awaitable[T]],
     *,
-    budget_s: float,
+    budget_s: float | None = None,
     committed: Failpoint = Failpoint.COMMITTED,
 ) -> T:
     """Do what `once` does in the task of the caller, who must not be cancelled: for `db.unit` only."""
     connection = await database.acquire()
     commit_sent = usable = False
     try:
-        async with asyncio.timeout(budget_s):
-            await connection.execute(begin)
+        async with asyncio.timeout(begin.budget_s if budget_s is None else budget_s):
+            await connection.execute(begin.sql)
             result = await work(connection)
             commit_sent = True
             await _commit(connection)
@@ -100,7 +99,7 @@ async def attempt(
     except Exception as exc:  # noqa: BLE001 - raised again, translated
         error = translate(exc, commit_sent=commit_sent)
         answered = isinstance(exc, asyncpg.PostgresError | MpesaSyncError)
-        usable = usable or (answered and await _rolled_back(connection))
+        usable = usable or (answered and await rolled_back(connection))
         raise error from cause_of(error, exc)
     else:
         return result
@@ -200,15 +199,3 @@ async def _commit(connection: Any) -> None:
     """
     if await connection.execute("commit") != "COMMIT":
         raise IntegrityFault("The database rolled back instead of committing.")
-
-
-async def _rolled_back(connection: Any) -> bool:
-    """Roll back and return whether the connection can be used again."""
-    if is_gone(connection):
-        return False
-    try:
-        await connection.execute("rollback")
-    except Exception as exc:  # noqa: BLE001 - whatever it is, the connection is closed for it
-        _log.debug("rollback failed", error=type(translate(exc)).__name__)
-        return False
-    return True

@@ -15,7 +15,6 @@ from mpesa_sync.monitoring.names import Event
 
 T = TypeVar("T")
 _log: Final = logs.get("transaction")
-_SETTLE_TIMEOUT_S: Final = 2.0
 
 
 async def run(database: Database, operation: Operation, work: Work[T], answer: type[T]) -> Committed[T]:
@@ -73,7 +72,9 @@ class _Unit(Generic[T]):
             failpoints.hit(Failpoint.BEGUN)
             return await transaction.perform(connection, self._operation, self._work, self._answer, self._settled)
 
-        return await transaction.attempt(self._database, session.BEGIN_WRITE, work, budget_s=budget_s)
+        return await transaction.attempt(
+            self._database, session.WRITE, work, budget_s=min(budget_s, session.WRITE.budget_s)
+        )
 
     def _settled(self) -> None:
         self._unsettled = False
@@ -103,9 +104,7 @@ class _Unit(Generic[T]):
         if not self._unsettled:
             raise fault
         try:
-            done = await transaction.attempt(
-                self._database, session.BEGIN_WRITE, self._bury, budget_s=_SETTLE_TIMEOUT_S
-            )
+            done = await transaction.attempt(self._database, session.WRITE, self._bury, budget_s=session.END_TIMEOUT_S)
         except DatabaseFault as exc:
             unknown = OutcomeUnknown(
                 "The change was sent and no answer came back. Ask for this operation again before repeating it.",

@@ -34,7 +34,7 @@ async def rollback(stage: Stage) -> None:
     alert = (await stage.alerts(venue))[0]
     stage.check(
         f"an alert is open for a person: {alert['kind']}, SQLSTATE {alert['sqlstate']}",
-        (alert["kind"], alert["state"]) == ("sync_refused", "firing"),
+        (alert["kind"], alert["state"]) == ("database_refused", "firing"),
     )
     stage.narrator.say(alert["what_to_do"], indent=6, first="what to do: ")
     stage.say("The trigger goes; staff switch off again, and on.")

@@ -23,7 +23,7 @@ class Advice:
 REASONS: Final[Mapping[Reason, Advice]] = {
     Reason.PAUSED: Advice(
         "An operator has paused M-Pesa, for this bar or for all of them; the switches stay as they are.",
-        "Wait for the end of the pause, or end it now: 'mpesa-sync unpause BAR'.",
+        "Wait for the end of the pause, or ask the operator who set it.",
     ),
     Reason.BAR_INACTIVE: Advice(
         "The bar itself is not active (bars.active is false).",
@@ -84,7 +84,7 @@ WARNINGS: Final[Mapping[BarWarning, Advice]] = {
     ),
     BarWarning.LEGACY_FLAG_DIFFERS: Advice(
         "The older bars.payment_mpesa_enabled says something else than bars.mpesa_enabled.",
-        "If an old customer page still reads it, keep it equal: 'mpesa-sync migrate --mirror-legacy'.",
+        "Nothing has to be done, unless an old customer page still reads it: then set it there, too.",
     ),
     BarWarning.ENVIRONMENT_DIFFERS: Advice(
         "bars.mpesa_environment names another environment than the active credentials; it never decides.",

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from mpesa_sync.db import journal, session, shape, transaction
+from mpesa_sync.db import identity, journal, session, shape, transaction
 from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.db.patience import patiently
 from mpesa_sync.db.pool import Database
@@ -30,14 +30,12 @@ from mpesa_sync.sync.writer import Settled
 
 Pair = tuple[UUID, bool]
 _log: Final = logs.get("migration")
-_BUDGET_S: Final = 15.0
 
 _OUTCOMES: Final = {
     Settled.FIXED: Outcome.FIXED,
     Settled.ALREADY_CONSISTENT: Outcome.ALREADY_CONSISTENT,
     Settled.STALE: Outcome.STALE,
     Settled.VANISHED: Outcome.VANISHED,
-    Settled.STALE_AUTHORITY: Outcome.QUARANTINED,
 }
 
 
@@ -52,11 +50,18 @@ def stale_authority(bar_id: UUID) -> Quarantined:
     )
 
 
-def _result(bar_id: UUID, settled: Settled) -> MigrationResult:
-    outcome = _OUTCOMES[settled]
-    metrics.migration_records.labels(outcome).inc()
-    error = stale_authority(bar_id) if settled is Settled.STALE_AUTHORITY else None
-    return MigrationResult(bar_id=bar_id, outcome=outcome, error=error)
+def quarantine(run_id: UUID, error: Quarantined) -> MigrationResult:
+    """Log and count a record that is set aside, and return it as its result (R2.4)."""
+    metrics.migration_records.labels(Outcome.QUARANTINED).inc()
+    _log.warning(
+        Event.MIGRATION_QUARANTINED,
+        run=str(run_id),
+        bar_id=str(error.bar_id),
+        cause=error.code,
+        sqlstate=error.sqlstate,
+        attempts=error.attempts,
+    )
+    return MigrationResult(bar_id=error.bar_id, outcome=Outcome.QUARANTINED, error=error)
 
 
 class Batches:
@@ -98,7 +103,7 @@ class Batches:
                     yield isolated
             return
         for bar_id, result in settled.items():
-            yield _result(bar_id, result)
+            yield self._result(bar_id, result)
 
     async def _tried(self, batch: Sequence[Pair]) -> dict[UUID, Settled]:
         """Correct a batch in one transaction, transient faults and lost answers again (faults.md)."""
@@ -106,9 +111,8 @@ class Batches:
             self._db,
             lambda: transaction.once(
                 self._db,
-                session.BEGIN_BATCH,
+                session.BATCH,
                 lambda connection: self._correct(connection, batch),
-                budget_s=_BUDGET_S,
                 committed=Failpoint.BATCH_COMMITTED,
             ),
             seen=self._remember,
@@ -140,7 +144,7 @@ class Batches:
             async with self._db.reading() as connection:
                 if isinstance(fault, SchemaError):
                     await shape.require(connection)
-                return isinstance(fault, AccessDenied) and not await journal.may_write(connection)
+                return isinstance(fault, AccessDenied) and bool(await identity.missing_rights(connection))
 
         try:
             return await patiently(self._db, ask)
@@ -152,10 +156,7 @@ class Batches:
         if self._answers_lost:
             known = await self._with_lost_answers({bar_id: Settled.STALE})
             if known[bar_id] is Settled.FIXED:
-                return _result(bar_id, Settled.FIXED)
-        return self._quarantine(bar_id, fault)
-
-    def _quarantine(self, bar_id: UUID, fault: DatabaseFault | SchemaError) -> MigrationResult:
+                return self._result(bar_id, Settled.FIXED)
         error = Quarantined(
             bar_id=bar_id,
             code=fault.code,
@@ -163,13 +164,11 @@ class Batches:
             sqlstate=fault.sqlstate,
             attempts=max(fault.attempts, 1),
         )
-        metrics.migration_records.labels(Outcome.QUARANTINED).inc()
-        _log.warning(
-            Event.MIGRATION_QUARANTINED,
-            run=str(self._run_id),
-            bar_id=str(bar_id),
-            cause=fault.code,
-            sqlstate=fault.sqlstate,
-            attempts=error.attempts,
-        )
-        return MigrationResult(bar_id=bar_id, outcome=Outcome.QUARANTINED, error=error)
+        return quarantine(self._run_id, error)
+
+    def _result(self, bar_id: UUID, settled: Settled) -> MigrationResult:
+        if settled is Settled.STALE_AUTHORITY:
+            return quarantine(self._run_id, stale_authority(bar_id))
+        outcome = _OUTCOMES[settled]
+        metrics.migration_records.labels(outcome).inc()
+        return MigrationResult(bar_id=bar_id, outcome=outcome)

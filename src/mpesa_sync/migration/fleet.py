@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 from uuid import UUID
@@ -19,22 +19,35 @@ SECOND_LOOK_S: Final = 0.5
 _CHUNK: Final = 5_000
 
 
-async def detect(database: Database) -> tuple[list[DriftedBar], FleetSummary]:
-    """Return every drifted bar and the counts over all bars, of one moment. READ ONLY.
+async def look(database: Database, collector: Callable[[], Callable[[DriftedBar], object]]) -> FleetSummary:
+    """Hand every drifted bar to a collector and return the counts over all bars, of the same moment. READ ONLY.
 
+    Arguments:
+        collector: makes what takes the drifted bars; called anew where the database has to be asked again.
     Raises:
         SchemaError: tables or columns are missing or odd; names them.
+        DatabaseFault: the database cannot be asked.
     """
 
-    async def ask() -> tuple[list[DriftedBar], FleetSummary]:
-        async with database.reading(session.BEGIN_SCAN) as connection:
+    async def ask() -> FleetSummary:
+        async with database.reading(session.SCAN) as connection:
             await shape.require(connection)
             allow_sandbox = await installation.allows_sandbox(connection, database)
-            drifted: list[DriftedBar] = []
-            summary = await detection.scan(connection, allow_sandbox=allow_sandbox, each=drifted.append)
-        return drifted, summary
+            return await detection.scan(connection, allow_sandbox=allow_sandbox, each=collector())
 
     return await patiently(database, ask)
+
+
+async def detect(database: Database) -> tuple[list[DriftedBar], FleetSummary]:
+    """Return every drifted bar and the counts over all bars; otherwise as `look`."""
+    drifted: list[DriftedBar] = []
+
+    def collector() -> Callable[[DriftedBar], object]:
+        drifted.clear()
+        return drifted.append
+
+    summary = await look(database, collector)
+    return drifted, summary
 
 
 async def second_look(database: Database, bar_ids: Sequence[UUID]) -> list[tuple[UUID, bool]]:

@@ -17,7 +17,7 @@ from mpesa_sync.domain.availability import BarWarning
 from mpesa_sync.domain.inputs import line_of_text
 from mpesa_sync.errors import InvalidInput, MpesaSyncError
 from mpesa_sync.migration import fleet
-from mpesa_sync.migration.batches import Batches, Pair, stale_authority
+from mpesa_sync.migration.batches import Batches, Pair, quarantine, stale_authority
 from mpesa_sync.migration.candidates import Candidates
 from mpesa_sync.migration.report import MigrationResult, Outcome, Progress, Run, RunReport, RunState
 from mpesa_sync.monitoring import logs
@@ -26,7 +26,6 @@ from mpesa_sync.monitoring.names import Event
 DEFAULT_BATCH_SIZE: Final = 1_000
 MAX_BATCH_SIZE: Final = 5_000
 VERIFY_ROUNDS: Final = 3
-_RECORD_BUDGET_S: Final = 5.0
 _log: Final = logs.get("migration")
 
 
@@ -76,7 +75,7 @@ async def record_run(database: Database, run_id: UUID, *, actor: str, reason: st
     async def work(connection: Any) -> None:
         await journal.record_run(connection, run_id, actor=actor, reason=reason)
 
-    await patiently(database, lambda: transaction.once(database, session.BEGIN_WRITE, work, budget_s=_RECORD_BUDGET_S))
+    await patiently(database, lambda: transaction.once(database, session.WRITE, work))
 
 
 class _Stopped(Exception):
@@ -153,9 +152,7 @@ class MigrationRun:
         pairs = []
         for bar in drifted:
             if BarWarning.STALE_AUTHORITY in bar.warnings and not self._options.accept_stale_authority:
-                self._count(
-                    MigrationResult(bar_id=bar.bar_id, outcome=Outcome.QUARANTINED, error=stale_authority(bar.bar_id))
-                )
+                self._count(quarantine(self._run.report.run, stale_authority(bar.bar_id)))
             else:
                 pairs.append((bar.bar_id, bar.authority))
         return pairs
@@ -195,7 +192,7 @@ class MigrationRun:
         What is quarantined stays drifted and is no news. What others made drift meanwhile is repaired and counted.
         """
         report = self._run.report
-        for round_number in range(1, VERIFY_ROUNDS + 1):
+        for last_round in (*(VERIFY_ROUNDS - 1) * (False,), True):
             if self._stop.is_set():
                 raise _Stopped(RunState.INTERRUPTED)
             self._say("verifying", 0, 0)
@@ -203,14 +200,12 @@ class MigrationRun:
             drifted, _ = await fleet.detect(self._db)
             fresh = [bar.bar_id for bar in drifted if bar.bar_id not in known]
             still = await fleet.second_look(self._db, fresh) if fresh else []
-            if not still:
-                return True
-            if round_number == VERIFY_ROUNDS:
-                return False
+            if not still or last_round:
+                break
             report.scanned += len(still)
             report.drifted += len(still)
             await self._correct(Candidates(still))
-        return False
+        return not still
 
     def _say(self, phase: str, settled: int, total: int, batch_ms: float = 0.0) -> None:
         self._tell(

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from mpesa_sync.db import alerts, session, transaction
 from mpesa_sync.db.pool import Database
+from mpesa_sync.domain.remedies import for_bar
 from mpesa_sync.errors import (
     AccessDenied,
     ConstraintRefused,
@@ -26,21 +27,20 @@ from mpesa_sync.monitoring import logs, metrics
 from mpesa_sync.monitoring.names import Event
 
 _log: Final = logs.get("alerts")
-_STORE_TIMEOUT_S: Final = 2.0
 
 
 class AlertKind(StrEnum):
     """Kinds of alerts about one bar; one of each may be open."""
 
     SYNC_FAILED = "sync_failed"
-    SYNC_REFUSED = "sync_refused"
+    DATABASE_REFUSED = "database_refused"
     OUTCOME_UNKNOWN = "outcome_unknown"
     SECRETS_UNREADABLE = "secrets_unreadable"
 
 
 RESOLVED_BY_SUCCESS: Final = [
     AlertKind.SYNC_FAILED.value,
-    AlertKind.SYNC_REFUSED.value,
+    AlertKind.DATABASE_REFUSED.value,
     AlertKind.OUTCOME_UNKNOWN.value,
 ]
 """A verified write of the bar's status answers these."""
@@ -60,17 +60,16 @@ class Alert:
 
 def alert_for(error: MpesaSyncError) -> Alert | None:
     """Return the alert that an error calls for; None for the caller's own mistakes."""
-    sqlstate = error.sqlstate if isinstance(error, DatabaseFault) else None
     if isinstance(error, CredentialsUnusable):
         if error.reason != AlertKind.SECRETS_UNREADABLE:
             return None
         return Alert(AlertKind.SECRETS_UNREADABLE, error.code, None, _REMEDIES[CredentialsUnusable])
     if isinstance(error, OutcomeUnknown):
-        return Alert(AlertKind.OUTCOME_UNKNOWN, error.code, sqlstate, _REMEDIES[OutcomeUnknown])
+        return Alert(AlertKind.OUTCOME_UNKNOWN, error.code, error.sqlstate, _REMEDIES[OutcomeUnknown])
     if isinstance(error, PermanentFault | SchemaError):
-        return Alert(AlertKind.SYNC_REFUSED, error.code, sqlstate, _remedy(error))
+        return Alert(AlertKind.DATABASE_REFUSED, error.code, error.sqlstate, _remedy(error))
     if isinstance(error, DatabaseFault):
-        return Alert(AlertKind.SYNC_FAILED, error.code, sqlstate, _REMEDIES[DatabaseFault])
+        return Alert(AlertKind.SYNC_FAILED, error.code, error.sqlstate, _REMEDIES[DatabaseFault])
     return None
 
 
@@ -117,6 +116,7 @@ async def raise_alert(database: Database, error: MpesaSyncError, *, bar_id: UUID
     alert = alert_for(error)
     if alert is None:
         return
+    what_to_do = for_bar(alert.what_to_do, str(bar_id))
     metrics.alerts.labels(alert.kind).inc()
     facts = {
         "kind": alert.kind,
@@ -125,7 +125,7 @@ async def raise_alert(database: Database, error: MpesaSyncError, *, bar_id: UUID
         "cause": alert.cause,
         "sqlstate": alert.sqlstate,
     }
-    _log.error(Event.ALERT_RAISED, what_to_do=alert.what_to_do, **facts)
+    _log.error(Event.ALERT_RAISED, what_to_do=what_to_do, **facts)
 
     async def store(connection: Any) -> None:
         await alerts.raise_or_count(
@@ -134,13 +134,13 @@ async def raise_alert(database: Database, error: MpesaSyncError, *, bar_id: UUID
             kind=alert.kind,
             cause=alert.cause,
             sqlstate=alert.sqlstate,
-            what_to_do=alert.what_to_do,
+            what_to_do=what_to_do,
             operation_id=operation_id,
         )
 
     try:
         if isinstance(error, PoolExhausted):
             raise error  # there is no connection to store it on, and waiting for one again helps nobody
-        await transaction.once(database, session.BEGIN_WRITE, store, budget_s=_STORE_TIMEOUT_S)
+        await transaction.once(database, session.WRITE, store, budget_s=session.END_TIMEOUT_S)
     except MpesaSyncError as exc:
         _log.error(Event.ALERT_NOT_STORED, error=exc.code, **facts)

@@ -144,8 +144,9 @@ class MpesaSyncManager:
             DatabaseFault, SchemaError: the database cannot be asked.
         """
         try:
+            bar = bar_uuid(bar_id)
             async with self._db.reading() as connection:
-                found = await detection.facts_of(connection, bar_uuid(bar_id))
+                found = await detection.facts_of(connection, bar)
                 allow_sandbox = await installation.allows_sandbox(connection, self._db)
             if found is None:
                 raise BarNotFound("There is no bar with this id.")

@@ -40,5 +40,5 @@ def report(
         outcome=outcome,
         attempts=error.attempts if error else attempts,
         duration_ms=round(duration_s * 1000, 1),
-        sqlstate=getattr(error, "sqlstate", None),
+        sqlstate=error.sqlstate if error else None,
     )
