@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,11 +10,12 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from mpesa_sync.crypto import keyfile
 from mpesa_sync.db import embedded
 from mpesa_sync.db.pool import Database, connect
 from mpesa_sync.errors import ConfigurationError
 from mpesa_sync.monitoring import logs
-from mpesa_sync.secret import KMS_KEY_LENGTH, Secret, kms_key_fault
+from mpesa_sync.secret import Secret
 from mpesa_sync.settings import DATABASE_URL, Settings, database_url_fault
 
 HOME: Final = Path(".mpesa-sync")
@@ -62,9 +61,7 @@ class Opened:
 
 
 @asynccontextmanager
-async def opened(
-    settings: Settings, *, database_url: str | None = None, home: Path = HOME, application_name: str = "mpesa-sync"
-) -> AsyncIterator[Opened]:
+async def opened(settings: Settings, *, database_url: str | None = None, home: Path = HOME) -> AsyncIterator[Opened]:
     """Open the database that is meant: the one given, else the one of the settings, else the embedded one.
 
     Nothing is sent to a served database before the first use; an embedded server is started.
@@ -73,20 +70,19 @@ async def opened(
         settings: what the environment says.
         database_url: outranks the settings; None where nothing was given.
         home: the folder of the embedded server.
-        application_name: what `pg_stat_activity` shows.
     Raises:
         ConfigurationError: nothing names a database, or the URL or the key file is not fit for use (spec 6).
         EmbeddedServerError: there is an embedded server here, and it does not start.
     """
     place = _named(settings, database_url)
     if place is not None:
-        async with _connected(place, settings, application_name) as found:
+        async with _connected(place, settings) as found:
             yield found
     elif embedded.exists(home):
         keys = settings.kms_keys or _key_of(home)
         async with embedded.running(home) as server:
             place = Place(Secret(server.url), f"the embedded server in ./{home}", keys, is_embedded=True)
-            async with _connected(place, settings, application_name) as found:
+            async with _connected(place, settings) as found:
                 yield found
     else:
         raise ConfigurationError(
@@ -106,17 +102,15 @@ def configure_logging(settings: Settings, *, level: int = logging.INFO) -> None:
     logs.configure(
         form=settings.log_format,
         level=level if settings.log_level is None else settings.log_level,
-        colours=False,
     )
 
 
 @asynccontextmanager
-async def _connected(place: Place, settings: Settings, application_name: str) -> AsyncIterator[Opened]:
+async def _connected(place: Place, settings: Settings) -> AsyncIterator[Opened]:
     async with connect(
         place.url,
         kms_keys=place.kms_keys,
         allow_sandbox=settings.allow_sandbox,
-        application_name=application_name,
     ) as database:
         yield Opened(database, place)
 
@@ -134,21 +128,10 @@ def _named(settings: Settings, database_url: str | None) -> Place | None:
 
 def _key_of(home: Path) -> tuple[Secret, ...]:
     """Return the key of the embedded server, none where it has no key file yet."""
-    path = home / KEY_FILE
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(descriptor, encoding="utf-8", errors="replace") as file:
-            mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-            text = file.read(4096).strip()
+        return (keyfile.read(home / KEY_FILE),)
     except FileNotFoundError:
         return ()
-    except OSError as exc:
-        raise ConfigurationError([f"the key file {path} cannot be read: {exc.strerror}"]) from None
-    if mode & 0o077:
-        raise ConfigurationError([f"others may read the key file {path}: run 'chmod 600 {path}'"])
-    if fault := kms_key_fault(text):
-        raise ConfigurationError([f"the key in {path} {fault}; it must be exactly {KMS_KEY_LENGTH} ASCII characters"])
-    return (Secret(text),)
 
 
 def _query(query: str, name: str) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ import typer
 from mpesa_sync.cli import output
 from mpesa_sync.cli.exit_codes import ExitCode
 from mpesa_sync.cli.options import examples, group
+from mpesa_sync.crypto import keyfile
 from mpesa_sync.crypto.keyring import generate_key
 
 
@@ -45,16 +45,12 @@ def generate(
         output.note("Set it as MPESA_KMS_KEY and keep a copy in a safe place: it is not stored here.")
         return ExitCode.OK
     try:
-        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        keyfile.create(out, key)
     except FileExistsError:
         output.note(f"Error: {out} is there already, and a key is never overwritten. Name another file.", "red")
         return ExitCode.ERROR
     except OSError as exc:
         output.note(f"Error: {out} cannot be written: {exc.strerror}.", "red")
         return ExitCode.ERROR
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(key.reveal() + "\n")
-        file.flush()
-        os.fsync(descriptor)
     output.result(f"A new key is in {out}; only you may read it.")
     return ExitCode.OK

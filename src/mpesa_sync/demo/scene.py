@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Final
 import asyncpg
 
 from mpesa_sync.bootstrap import KEY_FILE
+from mpesa_sync.crypto import keyfile
 from mpesa_sync.crypto.keyring import KeyRing, generate_key
 from mpesa_sync.db import embedded, migrations
 from mpesa_sync.db.installation import Mode
@@ -94,14 +94,12 @@ async def _cleared(plain: Any, home: Path) -> None:
 def _key(home: Path) -> Secret:
     """Return the key of this folder's embedded server, made and kept (0600) where there is none yet."""
     path = home / KEY_FILE
-    key = generate_key()
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    except FileExistsError:
-        return Secret(path.read_text("ascii").strip())
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(key.reveal() + "\n")
-    return key
+        return keyfile.read(path)
+    except FileNotFoundError:
+        key = generate_key()
+        keyfile.create(path, key)
+        return key
 
 
 class _Collector(logging.Handler):

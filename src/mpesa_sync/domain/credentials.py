@@ -200,15 +200,6 @@ def is_well_formed(secret: Secret) -> bool:
     return _secret_fault(secret.reveal()) is None
 
 
-def secrets_well_formed(consumer_key: Secret, consumer_secret: Secret, passkey: Secret) -> tuple[str, ...]:
-    """Return which of `SECRET_FIELDS` are malformed as stored; empty means all are well.
-
-    This is `secrets_malformed` of the rule (spec 2).
-    """
-    named = zip(SECRET_FIELDS, (consumer_key, consumer_secret, passkey), strict=True)
-    return tuple(name for name, secret in named if not is_well_formed(secret))
-
-
 def check_credentials(given: CredentialsInput) -> Checked:
     """Judge a whole form: every wrong field is named, once, with its remedy (spec R4.4, P7).
 

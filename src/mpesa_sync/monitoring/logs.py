@@ -41,20 +41,17 @@ def get(name: str) -> Any:
     )
 
 
-def configure(
-    *, form: Literal["json", "console"] = "console", level: int = logging.INFO, colours: bool = False
-) -> None:
+def configure(*, form: Literal["json", "console"] = "console", level: int = logging.INFO) -> None:
     """Send our log events to stderr, for programs of our own.
 
     Arguments:
         form: `json`, one object a line; `console`, for a person.
         level: the lowest level of `logging` that is written.
-        colours: whether the console form may use them.
     """
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=colours, exception_formatter=structlog.dev.plain_traceback)
+        else structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

@@ -15,7 +15,6 @@ class Event(StrEnum):
     ALERT_NOT_STORED = "alert.not_stored"
     SCHEMA_MIGRATED = "schema.migrated"
     MIGRATION_STARTED = "migration.started"
-    MIGRATION_BATCH = "migration.batch"
     MIGRATION_QUARANTINED = "migration.quarantined"
     MIGRATION_FINISHED = "migration.finished"
 
