@@ -20,8 +20,8 @@ from mpesa_sync.domain.credentials import (
     has_refused_characters,
     is_mask,
     is_placeholder,
+    is_well_formed,
     means_unchanged,
-    secrets_well_formed,
 )
 from mpesa_sync.secret import MASK, Secret
 
@@ -272,8 +272,7 @@ def test_bullets_alone_are_the_mask_whatever_their_number() -> None:
 
 
 @pytest.mark.parametrize("bad", ["", "short", MASK, "changeme", "9vT4 kQm2Lx", " 9vT4kQm2Lx", "9vT4kQm2Lx\n"])
-def test_malformed_stored_secrets_are_told_by_name(bad: str) -> None:
+def test_malformed_stored_secrets_are_told(bad: str) -> None:
     """`secrets_malformed` of the rule; a stored value is used as it is, so its blanks count (2)."""
-    assert secrets_well_formed(KEY, SECRET, PASSKEY) == ()
-    assert secrets_well_formed(Secret(bad), SECRET, PASSKEY) == ("consumer_key",)
-    assert secrets_well_formed(KEY, Secret(bad), Secret(bad)) == ("consumer_secret", "passkey")
+    assert all(is_well_formed(secret) for secret in (KEY, SECRET, PASSKEY))
+    assert not is_well_formed(Secret(bad))
