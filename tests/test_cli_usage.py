@@ -118,7 +118,9 @@ def test_a_database_that_is_away_is_one_clear_line(arguments: list[str]) -> None
     assert (ended.code, ended.out) == (1, "")
     place, error = ended.err.splitlines()
     assert place == "Database: shop on 127.0.0.1:1 (from MPESA_SYNC_DATABASE_URL)"
-    assert error == "Error: The database cannot be reached, or the connection to it was lost."
+    assert error == (
+        "Error: The database cannot be reached: nothing listens at this host and port. Does PostgreSQL run there?"
+    )
 
 
 def test_a_silent_server_is_given_up_within_six_seconds() -> None:

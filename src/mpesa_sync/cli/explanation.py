@@ -14,6 +14,7 @@ from mpesa_sync.cli import output
 from mpesa_sync.cli.options import names
 from mpesa_sync.cli.output import flag, labelled, moment
 from mpesa_sync.crypto.cipher import Verdict as SecretVerdict
+from mpesa_sync.domain.availability import Reason
 
 
 class HistoryState(StrEnum):
@@ -172,27 +173,60 @@ def opens_nothing(facts: Facts) -> bool:
 
 def _rule(rule: Rule) -> str:
     state = "consistent" if rule.consistent else f"drifted, {rule.direction}"
-    return f"authority {flag(rule.authority)}, shown {flag(rule.shown)}: {state}"
+    return f"the switch says {_on(rule.authority)}, the customers' flag says {_on(rule.shown)}: {state}"
+
+
+def _on(flag_is_true: bool) -> str:
+    return "on" if flag_is_true else "off"
 
 
 def _verdict_lines(found: Explanation) -> Iterator[str]:
     verdict = found.verdict
-    others = names(verdict.other_methods) or "nothing"
     if verdict.mpesa_offered:
-        yield from labelled("Verdict", f"Customers are offered M-Pesa. Besides: {others}.")
-        yield from labelled("Remedy", "None is needed.")
+        yield from labelled("Verdict", "By the rule customers are to be offered M-Pesa.")
     elif verdict.mpesa_offered is None:
         yield from labelled(
-            "Verdict",
-            f"Customers are offered M-Pesa if its secrets are usable, which was not judged. Besides: {others}.",
+            "Verdict", "By the rule they are to be offered M-Pesa if its secrets are usable, which was not judged."
         )
-        yield from labelled("Remedy", "Set MPESA_KMS_KEY, then ask again.")
     else:
-        yield from labelled("Verdict", f"Customers are NOT offered M-Pesa ({verdict.reason}). Besides: {others}.")
-        yield from labelled("", verdict.meaning or "")
-        if opens_nothing(found.facts):
-            yield from labelled("", "MPESA_KMS_KEY opens none of this bar's secrets: it is most likely another key.")
-        yield from labelled("Remedy", verdict.remedy or "")
+        yield from labelled("Verdict", f"By the rule they are NOT to be offered M-Pesa ({verdict.reason}).")
+        yield from labelled("", _meaning(found))
+    yield from labelled("", f"Other methods: {names(verdict.other_methods) or 'none'}.")
+    yield from labelled("Remedy", _remedy(found))
+    if found.history.alerts and not verdict.mpesa_offered:
+        yield from labelled("", "See the open alert below first.")
+
+
+_UNSEALED: Final = {
+    SecretVerdict.PLAINTEXT: "A secret is stored without encryption, so no key opens it.",
+    SecretVerdict.TRUNCATED: "A stored secret is cut off, so no key opens it.",
+    SecretVerdict.LEGACY_CBC: "A secret is stored in the older form, which is read no more.",
+}
+
+
+def _meaning(found: Explanation) -> str:
+    if opens_nothing(found.facts):
+        return "MPESA_KMS_KEY opens none of this bar's secrets: it is most likely another key."
+    damage = _damage(found)
+    return _UNSEALED[damage] if damage else found.verdict.meaning or ""
+
+
+def _remedy(found: Explanation) -> str:
+    if found.verdict.mpesa_offered is None:
+        return f"Set MPESA_KMS_KEY and repeat 'mpesa-sync explain {found.bar.slug or found.bar.id}'."
+    if _damage(found):
+        return "Have the venue save its credentials again; another key would not help."
+    return found.verdict.remedy or "None is needed."
+
+
+def _damage(found: Explanation) -> SecretVerdict | None:
+    """Return what is wrong with unreadable secrets where it is not the key."""
+    if found.verdict.reason != Reason.SECRETS_UNREADABLE:
+        return None
+    verdicts = {verdict for row in found.facts.credentials for verdict in (row.verdicts or {}).values()}
+    if SecretVerdict.UNOPENABLE in verdicts:
+        return None
+    return next((damage for damage in _UNSEALED if damage in verdicts), None)
 
 
 def _history_lines(history: History) -> Iterator[str]:

@@ -25,6 +25,8 @@ _OUTCOMES: Final = {
     "quarantined": "quarantined: could not be corrected",
     "deferred": "not touched",
 }
+_PLANNED: Final = {"deferred": "would be corrected", "quarantined": "would be set aside, see below"}
+"""The same, of a dry run."""
 
 
 def exit_code(run: Run) -> ExitCode:
@@ -139,12 +141,13 @@ def _counts(run: Run) -> list[str]:
     ]
     for name, words in _OUTCOMES.items():
         number = getattr(report, name)
-        if name == "deferred" and report.dry_run:
-            words = "would be corrected"
+        if report.dry_run:
+            words = _PLANNED.get(name, words)
         if number:
             rows.append(f"  {number:>9,}    {words}")
     if report.verified:
-        rows.append(f"  {'verified':>9}  a full pass over all bars found nothing to correct")
+        but = " but what is set aside" if report.quarantined else ""
+        rows.append(f"  {'verified':>9}  a full pass over all bars found nothing{but}")
     rows.append(f"  {report.duration_s:>7.1f} s  run {report.run}")
     return rows
 
@@ -165,7 +168,8 @@ def _show_quarantined(records: list[Quarantined]) -> None:
     output.result("Quarantined; they stay as they were:", "bold")
     for record in records[:LISTED]:
         state = f"SQLSTATE {record.sqlstate}" if record.sqlstate else record.code
-        output.result(f"  {record.bar_id}  {state}, attempts: {record.attempts}")
+        tried = f", attempts: {record.attempts}" if record.attempts else ""
+        output.result(f"  {record.bar_id}  {state}{tried}")
         output.results(output.labelled("", record.message, indent=4))
     if len(records) > LISTED:
         output.result(f"  … and {len(records) - LISTED:,} more; '--report FILE' and the log have all of them.")

@@ -25,14 +25,16 @@ async def agreed(consequence: str, question: str) -> bool:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise ConfigurationError([f"there is no terminal to ask on: give {YES} to go on without asking"])
     output.note(consequence)
-    return await asked(f"{question} Type yes: ")
+    return await _answer(f"{question} Type yes: ") == "yes"
 
 
 async def asked(question: str) -> bool:
-    """Write `question` to stderr and return whether the answer is y or yes; the end of the input is a no.
+    """Write `question` to stderr and return whether the answer is y or yes; the end of the input is a no."""
+    return await _answer(question) in ("y", "yes")
 
-    It waits in the event loop, not in a blocking read, which Ctrl-C would not end while the loop runs.
-    """
+
+async def _answer(question: str) -> str:
+    """Return what is typed. Waits in the event loop: Ctrl-C would not end a blocking read while the loop runs."""
     sys.stderr.write(question)
     sys.stderr.flush()
     loop, answered = asyncio.get_running_loop(), asyncio.Event()
@@ -44,4 +46,4 @@ async def asked(question: str) -> bool:
     answer = sys.stdin.readline()
     if not answer.endswith("\n"):
         output.note("")
-    return answer.strip().lower() in ("y", "yes")
+    return answer.strip().lower()

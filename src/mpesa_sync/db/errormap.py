@@ -7,6 +7,7 @@ prints whole rows into DETAIL and values into messages, and a traceback would sh
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Final
 
 import asyncpg
@@ -70,8 +71,18 @@ def translate(exc: BaseException, *, commit_sent: bool = False) -> BaseException
     if isinstance(exc, _LOST_CONNECTION):
         if commit_sent:
             return OutcomeUnknown("The connection was lost while the change was being committed.")
-        return TransientFault("The database cannot be reached, or the connection to it was lost.")
+        return TransientFault(_unreachable(exc))
     return exc
+
+
+def _unreachable(exc: BaseException) -> str:
+    if isinstance(exc, ConnectionRefusedError):
+        return "The database cannot be reached: nothing listens at this host and port. Does PostgreSQL run there?"
+    if isinstance(exc, socket.gaierror):
+        return "The database cannot be reached: no host of this name is known."
+    if isinstance(exc, TimeoutError):
+        return "The database cannot be reached: it does not answer in time."
+    return "The database cannot be reached, or the connection to it was lost."
 
 
 def cause_of(error: BaseException, exc: BaseException) -> BaseException | None:
@@ -96,7 +107,8 @@ def _permanent(exc: asyncpg.PostgresError, state: str) -> DatabaseFault | Schema
         name = str(getattr(exc, "constraint_name", None) or "")
         rule = f"the constraint {name}" if name else "a constraint"
         return ConstraintRefused(
-            f"The database refuses this change: {rule} does not allow it.",
+            f"The database refuses this change: {rule} does not allow it. Meet that rule, for example by enabling "
+            "another payment method for the bar, or change it.",
             sqlstate=state,
             constraint=name,
         )
@@ -110,6 +122,12 @@ def _permanent(exc: asyncpg.PostgresError, state: str) -> DatabaseFault | Schema
         return TriggerRefused("A trigger or function of the platform refuses this change.", sqlstate=state)
     if state in _NOT_LET_IN:
         return PermanentFault(_NOT_LET_IN[state], sqlstate=state)
+    if state == "42704":
+        return PermanentFault(
+            "The database does not know a name or parameter, for example one at the end of the database URL "
+            "(SQLSTATE 42704).",
+            sqlstate=state,
+        )
     if state in _MISSING_NAMES:
         return SchemaError(
             "A table, column or function is missing in this database (SQLSTATE "

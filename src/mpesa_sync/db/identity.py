@@ -173,7 +173,7 @@ async def bar_named(connection: Any, text: str) -> UUID:
     if len(found) > 1:
         raise BarNotFound("Several bars have this slug. Give the id of the one that is meant.")
     if not found:
-        raise BarNotFound("There is no bar with this id or slug in this database.")
+        raise BarNotFound(f"There is no bar with the id or slug '{text}' in this database.")
     return UUID(str(found[0]))
 
 

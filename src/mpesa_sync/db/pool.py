@@ -44,6 +44,7 @@ class Database:
     ) -> None:
         self._pool = pool
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
         self.keys = keys
         self.allow_sandbox = allow_sandbox
         self.retry = retry or Backoff()
@@ -53,9 +54,12 @@ class Database:
         """Return a connection from the pool; give it back with `release`.
 
         Raises:
+            ConfigurationError: it is closed.
             PoolExhausted: every connection is in use.
             TransientFault: the database cannot be reached.
         """
+        if self._closed:
+            raise ConfigurationError(["this Database is closed: use it inside its 'async with' block"])
         try:
             return await self._pool.acquire(timeout=session.ACQUIRE_TIMEOUT_S)
         except BaseException as exc:  # noqa: BLE001 - raised again, translated
@@ -115,6 +119,7 @@ class Database:
         """Let running units end, then close every connection."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_CLOSE_TIMEOUT_S)
+        self._closed = True
         try:
             await asyncio.wait_for(self._pool.close(), _CLOSE_TIMEOUT_S)
         except TimeoutError:

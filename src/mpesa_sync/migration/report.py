@@ -10,8 +10,10 @@ import msgspec
 
 
 class RunState(StrEnum):
-    """How a run ended."""
+    """How a run ended, or that it has not."""
 
+    RUNNING = "running"
+    """It has not ended."""
     PLANNED = "planned"
     """A dry run: found, nothing written."""
     DONE = "done"

@@ -105,7 +105,7 @@ class MigrationRun:
         self._options = options.checked()
         self._tell = progress or (lambda _: None)
         self._stop = stop or asyncio.Event()
-        report = RunReport(run=uuid4(), state=RunState.FAILED, dry_run=options.dry_run)
+        report = RunReport(run=uuid4(), state=RunState.RUNNING, dry_run=options.dry_run)
         self._run = Run(report=report)
         self._recorded = False
         self._batches = Batches(database, report.run, accept_stale_authority=options.accept_stale_authority)

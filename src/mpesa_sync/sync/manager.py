@@ -114,7 +114,7 @@ class MpesaSyncManager:
             credentials_updated=True,
             bar_status_updated=True,
             changed=written.credentials_changed or written.bar_changed,
-            environment=environment,
+            environment=environment and environment.value,
             operation_id=operation.id,
         )
         return Done(result, before=bar.state(), after=_state_after(bar, written))
