@@ -187,7 +187,8 @@ def table(items: list[Item]) -> str:
         "",
         f"{len(items)} items: {counts}. *Done* has a live test; *part* and *not yet* name what is missing and the",
         "issue that brings it. See a step with `mpesa-sync demo --check`; run a test with",
-        "`.venv/bin/python -m pytest PATH`.",
+        "`.venv/bin/python -m pytest tests/PATH`. The issues that bring what is not yet there: 3 the web pages and the",
+        "API, 4 survival and alerts, 5 migration, guards and reconciliation, 6 the apps at scale, 7 the whole proven.",
     ]
     for letter, heading in HEADINGS.items():
         lines += ["", f"## {heading}", ""]

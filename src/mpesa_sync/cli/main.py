@@ -40,8 +40,8 @@ _EPILOG: Final = (
     + "\n\n\b\nThe database: --database-url, else MPESA_SYNC_DATABASE_URL, else the embedded\n"
     "server in ./.mpesa-sync, where there is one.\n\n\b\n"
     "Exit codes: 0 in sync or done, 1 error, 2 drift, 3 finished with quarantined\n"
-    "records, 4 another run owns it, 5 verification failed, 6 a limit stopped it,\n"
-    "64 wrong usage or settings, 130 interrupted."
+    "records, 5 verification failed, 6 a limit stopped it, 64 wrong usage or\n"
+    "settings, 130 interrupted."
 )
 
 

@@ -45,7 +45,7 @@ async def problem(stage: Stage) -> None:
 async def _venues(stage: Stage) -> None:
     narrator = stage.narrator
     narrator.line()
-    narrator.line(f"  {'VENUE':<22}{'STAFF SEE':<16}{'CUSTOMERS SEE':<14}STATE", "bold")
+    narrator.line(f"  {'VENUE':<22}{'STAFF SEE':<16}{'CUSTOMERS SEE':<15}STATE", "bold")
     seen = await observer.see_all(stage.plain)
     for venue in venues.VENUES:
         fields = seen[venue.id]
@@ -54,7 +54,7 @@ async def _venues(stage: Stage) -> None:
         customers = "M-Pesa" if fields.mpesa_enabled else "no M-Pesa"
         note = {"hidden": _HIDDEN, "exposed": _EXPOSED}.get(fields.drift or "", venue.state)
         style = "red" if fields.drift else None
-        narrator.line(f"  {venue.name:<22}{staff:<16}{customers:<14}{note}", style)
+        narrator.line(f"  {venue.name:<22}{staff:<16}{customers:<15}{note}", style)
 
 
 async def explore(stage: Stage, *, program: str, unset: Sequence[str]) -> None:
@@ -68,9 +68,9 @@ async def explore(stage: Stage, *, program: str, unset: Sequence[str]) -> None:
     await legacy.staff_app_switches(stage.plain, venues.NJERI, True)
     await legacy.support_script_sets(stage.plain, venues.JUA_KALI, True)
     narrator.line()
-    narrator.line("Look on yourself", "bold")
+    narrator.line("Look for yourself", "bold")
     narrator.say(
-        "The old programs have just run once more, and two venues have drifted again. The data stays in "
+        "The simulated old programs have just run once more, and two venues have drifted again. The data stays in "
         "./.mpesa-sync until the next demo, which makes it anew. These commands find the server there by "
         "themselves:",
         indent=2,
