@@ -77,18 +77,17 @@ def run(mutant: Mutant, postgres: str) -> Verdict:
         copy = Path(folder) / "src"
         shutil.copytree(ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__"))
         plant(mutant, copy / "mpesa_sync")
-        result = subprocess.run(
-            [
-                *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--postgres", postgres),
-                *("--basetemp", f"{folder}/pytest", "-m", "not prove", *mutant.tests),
-            ],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        command = [
+            *(sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--postgres", postgres),
+            *("--basetemp", f"{folder}/pytest", "-m", "not prove", *mutant.tests),
+        ]
+        environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+        try:
+            result = subprocess.run(
+                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return Verdict(mutant, None, TIMEOUT_S, f"its tests did not end within {TIMEOUT_S} s")
     red = [line for line in result.stdout.splitlines() if line.startswith("FAILED ")]
     killed_by = red[0].split()[1] if result.returncode == _TESTS_FAILED and red else None
     return Verdict(mutant, killed_by, time.monotonic() - began, result.stdout + result.stderr)
