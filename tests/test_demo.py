@@ -296,10 +296,3 @@ def test_a_pace_is_for_people(tmp_path: Path) -> None:
     assert cli("demo", "--check", "--pace", "-1", cwd=tmp_path).code == 64
     assert cli("demo", "--check", "--pace", "soon", cwd=tmp_path).code == 64
     assert command.PACE_S > 0
-
-
-async def test_an_existing_key_of_the_folder_is_used(tmp_path: Path) -> None:
-    """The embedded server's key file is made once, 0600, and never written over."""
-    key = scene._key(tmp_path)
-    assert scene._key(tmp_path) == key
-    assert (tmp_path / "kms.key").stat().st_mode & 0o777 == 0o600

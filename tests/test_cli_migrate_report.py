@@ -1,0 +1,107 @@
+"""What `migrate` leaves and says at its end: the report file, the exit code, the next command (spec 6)."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from mpesa_sync.cli import migration_report
+from mpesa_sync.migration.report import Quarantined, Run, RunReport, RunState
+from tests.support.cli import cli
+from tests.support.venues import add_bar
+
+
+async def test_the_report_file_holds_everything_and_is_private(database_url: str, sql: Any, tmp_path: Path) -> None:
+    """Issue 2: the whole as JSON, 0600, without any password."""
+    for _ in range(migration_report.LISTED + 2):
+        bar = await add_bar(sql, mpesa_enabled=True)
+    await sql.execute("alter table bars add constraint shown check (mpesa_enabled)")
+    file = tmp_path / "run.json"
+    ended = cli("migrate", "--yes", "--report", str(file), url=database_url)
+    assert ended.code == 3
+    assert "… and 2 more" in ended.out
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    kept = json.loads(file.read_text())
+    assert kept["exit_code"] == 3
+    assert len(kept["records"]) == migration_report.LISTED + 2
+    assert {record["sqlstate"] for record in kept["records"]} == {"23514"}
+    assert str(bar) in {record["bar_id"] for record in kept["records"]}
+    assert "postgresql://" not in file.read_text()
+
+
+async def test_a_report_file_is_never_written_over(database_url: str, tmp_path: Path) -> None:
+    """Issue 2: it refuses with 64 before anything is done, unless the file is empty."""
+    full, empty, link = tmp_path / "full", tmp_path / "empty", tmp_path / "link"
+    full.write_text("mine")
+    empty.touch()
+    link.symlink_to(empty)
+    for path in (full, link, tmp_path, tmp_path / "no" / "folder"):
+        assert cli("migrate", "--yes", "--report", str(path), url=database_url).code == 64, path
+    assert (full.read_text(), empty.read_text()) == ("mine", "")
+    assert cli("migrate", "--yes", "--report", str(empty), url=database_url).code == 0
+    assert json.loads(empty.read_text())["report"]["state"] == "done"
+
+
+def test_a_report_file_that_was_made_for_nothing_is_removed(tmp_path: Path) -> None:
+    """A run that never began leaves no empty file that looks like a report."""
+    file = tmp_path / "run.json"
+    assert cli("migrate", "--dry-run", "--report", str(file), url="postgresql://x@127.0.0.1:1/none").code == 1
+    assert not file.exists()
+
+
+# --- a terminal
+
+
+def run_of(**more: Any) -> Run:
+    """Return a finished run."""
+    from uuid import uuid4
+
+    fields = {name: more.pop(name) for name in list(more) if name in RunReport.__struct_fields__}
+    report = RunReport(run=uuid4(), **{"state": RunState.DONE, "dry_run": False, "verified": True, **fields})
+    return Run(report=report, **more)
+
+
+@pytest.mark.parametrize(
+    ("run", "code"),
+    [
+        (run_of(), 0),
+        (run_of(quarantined=1), 3),
+        (run_of(quarantined=1, verified=False), 5),
+        (run_of(quarantined=1, verified=None, fault="gone"), 1),
+        (run_of(quarantined=1, fault="gone", limit="max_errors"), 6),
+        (run_of(state=RunState.INTERRUPTED, quarantined=1, limit="max_errors", fault="gone"), 130),
+        (run_of(dry_run=True, verified=None, drifted=1, deferred=1, state=RunState.PLANNED), 2),
+        (run_of(dry_run=True, verified=None, state=RunState.PLANNED), 0),
+        (run_of(dry_run=True, verified=None, drifted=1, limit="max_changes", state=RunState.CANCELLED), 6),
+    ],
+)
+def test_where_several_apply_the_first_counts(run: Run, code: int) -> None:
+    """Spec 6: 130, 4, 6, 1, 5, 3, 0, the first."""
+    assert migration_report.exit_code(run) == code
+
+
+def test_every_ending_has_words_and_a_next_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Issue 5's progress, in its first form: the report ends with what to do next, within 80 columns."""
+    bar = UUID(int=1)
+    record = Quarantined(bar_id=bar, code="constraint_refused", message="Refused. " * 20, sqlstate="23514")
+    for run in (
+        run_of(),
+        run_of(quarantined=1, records=[record]),
+        run_of(verified=False, state=RunState.FAILED),
+        run_of(fault="The database cannot be reached.", state=RunState.FAILED),
+        run_of(fault="Gone.", state=RunState.FAILED, quarantined=1, records=[record]),
+        run_of(limit="max_changes", state=RunState.CANCELLED, deferred=3),
+        run_of(limit="max_errors", state=RunState.FAILED, quarantined=1, records=[record]),
+        run_of(state=RunState.INTERRUPTED),
+        run_of(dry_run=True, state=RunState.PLANNED, drifted=1, quarantined=1, records=[record]),
+        run_of(dry_run=True, state=RunState.PLANNED, warnings={"two_active": 3}),
+    ):
+        migration_report.show(run)
+        lines = capsys.readouterr().out.splitlines()
+        assert any(line.startswith("Next: ") for line in lines)
+        assert all(len(line) <= 80 for line in lines), lines
