@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ from tests.support.databases import plain
 from tests.support.faults import injected, logged, named, reached
 from tests.support.observer import changed_tables, database_hash, see
 from tests.support.venues import add_bar
+from tests.support.waiting import waiter_for
 
 _RENAME: Final = "update public.bars set name = $2 where id = $1"
 _NAME: Final = "select name from public.bars where id = $1"
@@ -203,3 +205,27 @@ async def test_a_deferred_constraint_speaks_inside_the_savepoint(db: Database, s
     assert seen is not None
     assert not seen.authority
     assert not seen.drifted
+
+
+async def test_a_cancelled_joined_switch_leaves_nothing_of_itself_to_commit(
+    db: Database, sql: Any, database_url: str
+) -> None:
+    """R1.4: the caller who was cancelled and commits all the same commits its own work, and none of ours."""
+    bar = await add_bar(sql, production=False)
+    async with plain(database_url) as caller, plain(database_url) as holder:
+        await holder.execute("begin")
+        await holder.execute("select 1 from public.bars where id = $1 for update", bar)
+        await caller.execute("begin")
+        await caller.execute("insert into public.bars (name) values ('The caller''s own')")
+        switching = asyncio.create_task(MpesaSyncManager(db).sync_mpesa_status(bar, True, connection=caller))
+        await waiter_for(sql, holder.get_server_pid())
+        switching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await switching
+        await holder.execute("rollback")
+        if not caller.is_closed():
+            await caller.execute("commit")
+    assert await sql.fetchval("select count(*) from mpesa_sync.operations") == 0
+    seen = await see(sql, bar)
+    assert seen is not None
+    assert (seen.mpesa_enabled, seen.authority) == (False, False)
