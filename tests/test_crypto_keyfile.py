@@ -39,7 +39,7 @@ def test_a_file_that_is_there_is_never_written_over(tmp_path: Path) -> None:
         ("k" * 32, 0o644, "others may read"),
         ("k" * 32, 0o640, "others may read"),
         ("k" * 31, 0o600, "has 31 characters"),
-        ("ü" * 32, 0o600, "not all of them ASCII"),
+        ("ü" * 32, 0o600, "not all of them printable ASCII"),
         ("", 0o600, "has 0 characters"),
     ],
 )

@@ -155,3 +155,55 @@ async def test_what_was_written_down_can_be_neither_changed_nor_removed(sql: Any
     ):
         with pytest.raises(Exception, match="append-only"):
             await sql.execute(change)
+
+
+@pytest.mark.parametrize(
+    ("made", "named"),
+    [
+        ("create view public.report as select * from mpesa_sync.alerts", "report"),
+        ("create table public.links (alert uuid references mpesa_sync.alerts (id))", "links"),
+        (
+            "create function public.f(a mpesa_sync.alerts) returns int language sql as 'select 1'",
+            "f(mpesa_sync.alerts)",
+        ),
+    ],
+)
+async def test_what_others_built_on_ours_is_named_and_not_removed(
+    database_url: str, sql: Any, made: str, named: str
+) -> None:
+    """Spec 1: `public` stays as it is; a CASCADE would take a platform's own view along in silence."""
+    await sql.execute(made)
+    before = await _catalog(database_url, PUBLIC)
+    async with connect(database_url) as database:
+        with pytest.raises(SchemaError, match="Nothing was removed") as refused:
+            await migrations.uninstall(database)
+    assert named in str(refused.value)
+    assert await _catalog(database_url, PUBLIC) == before
+    assert await sql.fetchval("select count(*) from mpesa_sync.schema_migrations") > 0
+
+
+async def test_a_schema_of_this_name_that_somebody_else_made_is_left_alone(platform_url: str) -> None:
+    """Neither adopted nor dropped, whatever it holds."""
+    async with databases.plain(platform_url) as sql, connect(platform_url) as database:
+        await sql.execute("create schema mpesa_sync; create table mpesa_sync.precious as select 42 as n")
+        for act in (migrations.uninstall(database), migrations.migrate(database, mode=Mode.ATTACHED)):
+            with pytest.raises(SchemaError, match="left alone"):
+                await act
+        assert await sql.fetchval("select n from mpesa_sync.precious") == 42
+
+
+@pytest.mark.parametrize(
+    ("damage", "missing"),
+    [
+        ("drop table mpesa_sync.migration_journal", "mpesa_sync.migration_journal"),
+        ("drop function mpesa_sync.lock_bar_v1", "mpesa_sync.lock_bar_v1"),
+        ("update mpesa_sync.schema_migrations set digest = 'x' where version = 1", "migration 1"),
+    ],
+)
+async def test_parts_of_ours_that_are_gone_are_named(database_url: str, sql: Any, damage: str, missing: str) -> None:
+    """Bad input and trouble: missing tables are named; a damaged schema is never called ready."""
+    await sql.execute(damage)
+    async with connect(database_url) as database, database.reading() as connection:
+        state = await migrations.state(connection)
+    assert not state.is_current
+    assert any(missing in name for name in state.missing), state

@@ -12,6 +12,7 @@ import pytest
 from mpesa_sync import MpesaSyncManager
 from mpesa_sync.db.pool import Database
 from mpesa_sync.errors import (
+    AccessDenied,
     BarNotFound,
     ConstraintRefused,
     CredentialsMissing,
@@ -25,6 +26,7 @@ from mpesa_sync.monitoring.names import Event
 from tests.support.databases import plain
 from tests.support.faults import injected, logged, named, reached
 from tests.support.observer import changed_tables, database_hash, see
+from tests.support.roles import login_role
 from tests.support.venues import add_bar
 from tests.support.waiting import waiter_for
 
@@ -229,3 +231,40 @@ async def test_a_cancelled_joined_switch_leaves_nothing_of_itself_to_commit(
     seen = await see(sql, bar)
     assert seen is not None
     assert (seen.mpesa_enabled, seen.authority) == (False, False)
+
+
+async def test_rows_that_a_policy_hides_are_an_error_in_a_joined_transaction_too(
+    db: Database, sql: Any, database_url: str
+) -> None:
+    """faults.md 4, R1.3: clearing only the environments that one can see would commit drift as a success."""
+    bar = await add_bar(sql, mpesa_enabled=True, sandbox=True, production=True)
+    async with login_role(sql, database_url) as role:
+        await sql.execute(f"grant select, update on all tables in schema public to {role.name}")
+        await sql.execute(f"grant usage on schema mpesa_sync to {role.name}")
+        await sql.execute(f"grant select, insert, update on all tables in schema mpesa_sync to {role.name}")
+        await sql.execute("alter table public.mpesa_credentials enable row level security")
+        await sql.execute("create policy p on public.mpesa_credentials using (environment = 'production')")
+        async with plain(role.url) as caller, caller.transaction():
+            with pytest.raises(AccessDenied):
+                await MpesaSyncManager(db).sync_mpesa_status(bar, False, connection=caller)
+            assert await caller.fetchval("show row_security") == "on", "the caller's own setting is as it was"
+    seen = await see(sql, bar)
+    assert seen is not None
+    assert (seen.mpesa_enabled, seen.active) == (True, ["production", "sandbox"])
+
+
+async def test_a_joined_switch_waits_for_no_lock_without_end_and_changes_no_setting(
+    db: Database, sql: Any, database_url: str
+) -> None:
+    """faults.md: a bounded, retryable answer, never a hang; what was set for it is set back."""
+    bar = await add_bar(sql, production=False)
+    settings = "select current_setting('lock_timeout'), current_setting('row_security')"
+    async with plain(database_url) as caller, plain(database_url) as holder, caller.transaction():
+        before = await caller.fetchrow(settings)
+        async with holder.transaction():
+            await holder.execute("select 1 from public.bars where id = $1 for update", bar)
+            with pytest.raises(TransientFault) as refused:
+                await MpesaSyncManager(db).sync_mpesa_status(bar, True, connection=caller)
+        assert refused.value.sqlstate == "55P03"
+        assert (await MpesaSyncManager(db).sync_mpesa_status(bar, True, connection=caller)).success
+        assert await caller.fetchrow(settings) == before

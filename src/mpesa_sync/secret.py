@@ -57,6 +57,6 @@ def kms_key_fault(text: str) -> str | None:
     """
     if len(text) != KMS_KEY_LENGTH:
         return f"has {len(text)} characters"
-    if not text.isascii():
-        return f"has {len(text)} characters, not all of them ASCII"
+    if not (text.isascii() and text.isprintable()):
+        return f"has {len(text)} characters, not all of them printable ASCII"
     return None

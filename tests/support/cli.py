@@ -36,7 +36,8 @@ class Ended:
 def environment(url: str | None = None, **more: str) -> dict[str, str]:
     """Return an environment that names nothing but `url` and `more`: none of the machine's settings get in."""
     named = {} if url is None else {"MPESA_SYNC_DATABASE_URL": url}
-    return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **named, **more}
+    planted = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}  # a mutant under test
+    return {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **planted, **named, **more}
 
 
 def cli(*arguments: str, url: str | None = None, cwd: Path | None = None, **more: str) -> Ended:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, TextIO
 
 import typer
@@ -47,6 +49,10 @@ _EPILOG: Final = (
 
 def run() -> NoReturn:
     """Run the command line of this process and end it with the right exit code."""
+    # A stream that was closed before the start is None: read nothing there, write nowhere.
+    sys.stdin = sys.stdin or Path(os.devnull).open()  # noqa: SIM115 - for the life of the process
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show a character gets "?", not a traceback.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # both are TextIOWrapper in a process

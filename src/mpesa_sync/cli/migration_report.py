@@ -100,6 +100,8 @@ def planned_changes(run: Run) -> int:
 
 def _headline(run: Run) -> tuple[str, str]:
     report, code = run.report, exit_code(run)
+    if not report.scanned and code is ExitCode.OK:
+        return "There are no bars in this database: nothing to correct.", "yellow"
     if report.dry_run and code in (ExitCode.OK, ExitCode.DRIFT):
         if not report.drifted:
             return "Dry run: every bar is in sync. Nothing was written.", "green"

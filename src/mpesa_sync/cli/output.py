@@ -18,7 +18,7 @@ from mpesa_sync.secret import Secret
 
 WIDTH: Final = 80
 _HIDDEN: Final = "***"
-_URL_USER: Final = re.compile(r"(\w+://)[^\s'\"]*@")
+_URL_USER: Final = re.compile(r"(\w+://)\S*@")
 _PASSWORD_PARAMETER: Final = re.compile(r"((?:password|sslpassword)=)[^\s&'\"]*", re.IGNORECASE)
 _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 

@@ -39,7 +39,8 @@ _FACTS_FROM: Final = """
    ) absent
    cross join lateral (
      select active, payment_mpesa_enabled, mpesa_environment::text, payment_card_enabled, payment_cash_enabled,
-            slug::text, updated_at,
+            slug::text,
+            case when updated_at between '0001-01-02' and '9999-12-30' then updated_at end as updated_at,
             coalesce(nullif(btrim(mpesa_consumer_key_encrypted::text), ''),
                      nullif(btrim(mpesa_consumer_secret_encrypted::text), ''),
                      nullif(btrim(mpesa_passkey_encrypted::text), '')) is not null as holds_secrets

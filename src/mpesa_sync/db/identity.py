@@ -60,6 +60,17 @@ select has_schema_privilege(n.oid, 'usage')
  where n.nspname = 'mpesa_sync'
  group by n.oid
 """
+_TABLE_IS_LOCKED: Final = """
+select exists (
+  select 1
+    from pg_catalog.pg_locks l
+    join pg_catalog.pg_class c on c.oid = l.relation
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace and n.nspname = 'public'
+   where l.locktype = 'relation' and l.granted and l.pid <> pg_backend_pid()
+     and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = current_database())
+     and c.relname in ('bars', 'mpesa_credentials')
+     and l.mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))
+"""
 _OPEN_MEMBERSHIP: Final = """
 select p.polname::text as name
   from pg_catalog.pg_policy p
@@ -153,6 +164,11 @@ async def may_read_ours(connection: Any) -> bool | None:
     """Return whether the role may read the schema `mpesa_sync`; None where there is no such schema."""
     answer: bool | None = await connection.fetchval(_HOME)
     return answer
+
+
+async def table_is_locked(connection: Any) -> bool:
+    """Return whether somebody holds one of the two tables as a whole against writers, as CREATE INDEX does."""
+    return bool(await connection.fetchval(_TABLE_IS_LOCKED))
 
 
 async def open_membership_policies(connection: Any) -> list[str]:

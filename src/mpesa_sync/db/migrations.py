@@ -38,7 +38,41 @@ select exists (
   select 1 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
    where n.nspname = 'mpesa_sync' and c.relname = 'schema_migrations')
 """
+_ANEW: Final = "'mpesa-sync db uninstall', then 'mpesa-sync db init' make it anew; its history is lost then."
 _INSTALL: Final = "insert into mpesa_sync.installation (mode) values ($1) on conflict do nothing"
+_OURS: Final = """
+select wanted.name
+  from unnest($1::text[]) as wanted (name)
+ where not exists (
+   select 1 from pg_catalog.pg_namespace n
+     left join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = wanted.name
+     left join pg_catalog.pg_proc p on p.pronamespace = n.oid and p.proname = wanted.name
+    where n.nspname = 'mpesa_sync' and (c.oid is not null or p.oid is not null))
+ order by 1
+"""
+_PARTS: Final = re.compile(r"^create (?:table|function) mpesa_sync\.(\w+)", re.MULTILINE)
+_DEPENDENTS: Final = """
+with ours as (
+  select 'pg_class'::regclass as class, c.oid from pg_class c where c.relnamespace = 'mpesa_sync'::regnamespace
+  union all
+  select 'pg_type'::regclass, t.oid from pg_type t where t.typnamespace = 'mpesa_sync'::regnamespace
+  union all
+  select 'pg_proc'::regclass, p.oid from pg_proc p where p.pronamespace = 'mpesa_sync'::regnamespace
+)
+select distinct pg_describe_object(d.classid, d.objid, 0) as dependent
+  from pg_depend d
+  join ours o on o.class = d.refclassid and o.oid = d.refobjid
+ cross join lateral pg_identify_object(d.classid, d.objid, 0) i
+ where d.deptype in ('n', 'a')
+   and case when i.schema is null then i.identity like '% on %' and i.identity not like '% on mpesa_sync.%'
+            else i.schema not in ('mpesa_sync', 'pg_toast') end
+ order by 1
+"""
+_FOREIGN: Final = """
+select exists (select 1 from pg_catalog.pg_namespace where nspname = 'mpesa_sync') and not exists (
+  select 1 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+   where n.nspname = 'mpesa_sync' and c.relname = 'schema_migrations')
+"""
 _LOCK_STATEMENT: Final = "select pg_advisory_xact_lock($1)"
 _UNINSTALL: Final = "drop schema if exists mpesa_sync cascade"
 
@@ -59,15 +93,20 @@ class Migration:
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """How the schema `mpesa_sync` stands against this program. `applied` is None where it is absent."""
+    """How the schema `mpesa_sync` stands against this program. `applied` is None where it is absent.
+
+    `missing` names tables and functions that the applied migrations made and that are gone, and migrations that
+    were applied with another text.
+    """
 
     applied: int | None
     newest: int
+    missing: tuple[str, ...] = ()
 
     @property
     def is_current(self) -> bool:
         """Return whether nothing has to be done."""
-        return self.applied == self.newest
+        return self.applied == self.newest and not self.missing
 
 
 def available() -> Sequence[Migration]:
@@ -91,8 +130,12 @@ async def state(connection: Any) -> SchemaState:
     newest = available()[-1].version
     if not await connection.fetchval(_EXISTS):
         return SchemaState(None, newest)
-    applied = await connection.fetch(_APPLIED)
-    return SchemaState(applied[-1]["version"] if applied else 0, newest)
+    applied = {row["version"]: row["digest"] for row in await connection.fetch(_APPLIED)}
+    known = [migration for migration in available() if migration.version in applied]
+    parts = [name for migration in known for name in _PARTS.findall(migration.sql)]
+    gone = [f"mpesa_sync.{row['name']}" for row in await connection.fetch(_OURS, parts)]
+    odd = [f"migration {m.version} as this program has it" for m in known if m.digest != applied[m.version]]
+    return SchemaState(max(applied, default=0), newest, (*gone, *odd))
 
 
 async def migrate(database: Database, *, mode: Mode, create_platform_tables: bool = False) -> list[Migration]:
@@ -110,6 +153,8 @@ async def migrate(database: Database, *, mode: Mode, create_platform_tables: boo
 
     async def work(connection: Any) -> list[Migration]:
         await connection.execute(_LOCK_STATEMENT, _LOCK)
+        if await connection.fetchval(_FOREIGN):
+            raise SchemaError("This database has a schema mpesa_sync that mpesa-sync did not make. It is left alone.")
         if create_platform_tables:
             await connection.execute(platform_tables())
         await connection.execute(_HOME)
@@ -118,6 +163,8 @@ async def migrate(database: Database, *, mode: Mode, create_platform_tables: boo
             await connection.execute(migration.sql)
             await connection.execute(_RECORD, migration.version, migration.name, migration.digest)
         await connection.execute(_INSTALL, mode)
+        if missing := (await state(connection)).missing:
+            raise SchemaError(f"The schema mpesa_sync is damaged: {', '.join(missing)} is missing. {_ANEW}")
         return pending
 
     applied = await transaction.once(database, session.SCHEMA, work)
@@ -144,10 +191,23 @@ def _pending(applied: Sequence[Any]) -> list[Migration]:
 
 
 async def uninstall(database: Database) -> None:
-    """Remove everything that is ours: the schema `mpesa_sync` with all it holds. `public` stays as it is."""
+    """Remove everything that is ours: the schema `mpesa_sync` with all it holds. `public` stays as it is.
+
+    Raises:
+        SchemaError: something outside of it depends on it, or it is not ours. Named; nothing is removed.
+    """
 
     async def work(connection: Any) -> None:
         await connection.execute(_LOCK_STATEMENT, _LOCK)
+        if await connection.fetchval(_FOREIGN):
+            raise SchemaError("The schema mpesa_sync of this database was not made by mpesa-sync. It is left alone.")
+        if await connection.fetchval(_EXISTS):
+            dependents = [row["dependent"] for row in await connection.fetch(_DEPENDENTS)]
+            if dependents:
+                raise SchemaError(
+                    f"Other objects depend on the schema mpesa_sync: {'; '.join(dependents)}. Nothing was removed. "
+                    "Drop or change them first."
+                )
         await connection.execute(_UNINSTALL)
 
     await transaction.once(database, session.SCHEMA, work)

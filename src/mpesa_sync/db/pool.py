@@ -152,11 +152,15 @@ async def connect(
         clock: time; only tests pass one.
         application_name: what `pg_stat_activity` and the audit of the server show.
     Raises:
-        ConfigurationError: the URL cannot be read.
+        ConfigurationError: the URL cannot be read, or another argument has a wrong value.
         KmsKeyMalformed: a key is not 32 ASCII characters.
     """
     keys = KeyRing.from_texts(kms_keys)
     text = url.reveal() if isinstance(url, Secret) else url
+    if allow_sandbox not in (None, True, False):
+        raise ConfigurationError(["allow_sandbox must be True, False or None"])
+    if pool_size < 1:
+        raise ConfigurationError(["pool_size must be at least 1"])
     if fault := database_url_fault(text):
         raise ConfigurationError([f"the database URL {fault}"])
     pool = asyncpg.create_pool(

@@ -71,6 +71,17 @@ set local row_security = off;
 )
 """Creating, migrating or removing what is ours."""
 
+SETTINGS: Final = """
+select current_setting('transaction_isolation') as isolation, current_setting('row_security') as row_security,
+       current_setting('lock_timeout') as lock_timeout
+"""
+JOIN: Final = """
+select set_config('row_security', 'off', true),
+       case when current_setting('lock_timeout') = '0' then set_config('lock_timeout', '1500ms', true) end
+"""
+"""Inside a caller's transaction: rows that a policy hides are an error, and no lock is waited for without end."""
+RESTORE: Final = "select set_config('row_security', $1, true), set_config('lock_timeout', $2, true)"
+
 CONNECTION_SETUP: Final = """
 set tcp_keepalives_idle = 5;
 set tcp_keepalives_interval = 2;

@@ -9,16 +9,20 @@ from typing import Any, Final
 from mpesa_sync.db.pool import Database
 from mpesa_sync.errors import MpesaSyncError, SchemaError
 
+_TEXT: Final = ("text", "character varying")
+_SEALED: Final = ("bytea", *_TEXT)
+_FLAGS: Final = ("active", "payment_cash_enabled", "payment_card_enabled", "payment_mpesa_enabled")
+
 REQUIRED: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
-    "bars": {"id": ("uuid",), "name": ("text", "character varying"), "mpesa_enabled": ("boolean",)},
+    "bars": {"id": ("uuid",), "name": _TEXT, "mpesa_enabled": ("boolean",)},
     "mpesa_credentials": {
         "id": ("uuid",),
         "tenant_id": ("uuid",),
-        "environment": ("text", "character varying"),
-        "business_shortcode": ("text", "character varying"),
-        "consumer_key_enc": ("bytea", "text"),
-        "consumer_secret_enc": ("bytea", "text"),
-        "passkey_enc": ("bytea", "text"),
+        "environment": _TEXT,
+        "business_shortcode": _TEXT,
+        "consumer_key_enc": _SEALED,
+        "consumer_secret_enc": _SEALED,
+        "passkey_enc": _SEALED,
         "is_active": ("boolean",),
     },
 }
@@ -71,12 +75,14 @@ class Shape:
 
     def odd(self) -> list[str]:
         """Return columns of a type that this program does not understand, with that type."""
+        understood = {table: dict(columns) for table, columns in REQUIRED.items()}
+        understood["bars"] |= dict.fromkeys(_FLAGS, ("boolean",))
         return [
             f"{table}.{column} is {have[column]}, not {' or '.join(types)}"
-            for table, columns in REQUIRED.items()
+            for table, columns in understood.items()
             if (have := self.tables.get(table)) is not None
             for column, types in columns.items()
-            if column in have and have[column] not in types
+            if column in have and have[column].partition("(")[0] not in types
         ]
 
     def optional(self) -> dict[str, bool]:

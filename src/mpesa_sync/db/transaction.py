@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 import asyncpg
 import msgspec
 
-from mpesa_sync.db import failpoints, operations
+from mpesa_sync.db import failpoints, operations, session
 from mpesa_sync.db.errormap import cause_of, translate
 from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.db.operations import Operation
@@ -115,13 +115,15 @@ async def join(connection: Any, operation: Operation, work: Work[T], answer: typ
         MpesaSyncError: as `db.unit.run`; the savepoint is rolled back, the caller's transaction goes on.
     """
     try:
-        await _require_joinable(connection)
+        before = await _require_joinable(connection)
         await connection.execute("savepoint mpesa_sync_join")
+        await connection.execute(session.JOIN)
     except Exception as exc:  # noqa: BLE001 - raised again, translated
         error = translate(exc)
         raise error from cause_of(error, exc)
     try:
         result, replayed = await perform(connection, operation, work, answer)
+        await connection.execute(session.RESTORE, before["row_security"], before["lock_timeout"])
         await connection.execute("release savepoint mpesa_sync_join")
     except BaseException as exc:  # noqa: BLE001 - raised again, translated
         await _leave_savepoint(connection)
@@ -130,19 +132,22 @@ async def join(connection: Any, operation: Operation, work: Work[T], answer: typ
     return Committed(result, attempts=1, replayed=replayed)
 
 
-async def _require_joinable(connection: Any) -> None:
+async def _require_joinable(connection: Any) -> Any:
+    """Return the settings of the caller's transaction that are changed inside the savepoint only."""
     try:
-        isolation = await connection.fetchval("select current_setting('transaction_isolation')")
+        before = await connection.fetchrow(session.SETTINGS)
     except asyncpg.InFailedSQLTransactionError as exc:
         raise UnsupportedTransaction(
             "The transaction of the connection given has failed already. Roll it back first."
         ) from translate(exc)
     if not connection.is_in_transaction():  # only now: a lost connection says the same
         raise UnsupportedTransaction("The connection given is not in a transaction. Begin one first.")
+    isolation = before["isolation"]
     if isolation != _READ_COMMITTED:
         raise UnsupportedTransaction(
             f"The transaction of the connection given is {isolation}; it must be {_READ_COMMITTED}."
         )
+    return before
 
 
 async def _leave_savepoint(connection: Any) -> None:

@@ -22,6 +22,17 @@ def bar_uuid(value: UUID | str, field: str = "bar_id") -> UUID:
         raise InvalidInput(field, "must be a UUID such as 7d9c2f64-0f0b-4d1e-9f0e-5a9b3c1d2e4f") from exc
 
 
+def uuid_of(field: str, value: object) -> UUID:
+    """Return `value` if it is a UUID object; a text that looks like one is not taken for it.
+
+    Raises:
+        InvalidInput: it is anything else.
+    """
+    if not isinstance(value, UUID):
+        raise InvalidInput(field, "must be a uuid.UUID")
+    return value
+
+
 def flag(field: str, value: object) -> bool:
     """Return `value` if it is True or False; the text "false" is an error, not truth (R4.4).
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from mpesa_sync.db import identity, journal, session, shape, transaction
+from mpesa_sync.db import identity, journal, migrations, session, shape, transaction
 from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.db.patience import patiently
 from mpesa_sync.db.pool import Database
@@ -30,6 +30,7 @@ from mpesa_sync.sync.writer import Settled
 
 Pair = tuple[UUID, bool]
 _log: Final = logs.get("migration")
+_LOCK_NOT_AVAILABLE: Final = "55P03"
 
 _OUTCOMES: Final = {
     Settled.FIXED: Outcome.FIXED,
@@ -142,8 +143,11 @@ class Batches:
 
         async def ask() -> bool:
             async with self._db.reading() as connection:
+                if fault.sqlstate == _LOCK_NOT_AVAILABLE and await identity.table_is_locked(connection):
+                    return True
                 if isinstance(fault, SchemaError):
                     await shape.require(connection)
+                    return bool((await migrations.state(connection)).missing)
                 return isinstance(fault, AccessDenied) and bool(await identity.missing_rights(connection))
 
         try:

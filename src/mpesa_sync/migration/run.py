@@ -142,6 +142,7 @@ class MigrationRun:
             raise _Stopped(RunState.CANCELLED, "max_changes")
         if options.dry_run:
             return RunState.PLANNED
+        self._check_errors()
         _log.info(Event.MIGRATION_STARTED, run=str(report.run), actor=options.actor, drifted=report.drifted)
         await self._correct(candidates)
         report.verified = await self._verify()

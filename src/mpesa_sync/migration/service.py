@@ -64,9 +64,9 @@ class MpesaMigrationService:
         Raises:
             DatabaseFault, SchemaError: a fault of the whole: database gone, no rights, disk full.
         """
-        run_id = uuid4()
+        run_id, actor = uuid4(), line_of_text("actor", actor)
         await fleet.prepare(self._db)
-        await record_run(self._db, run_id, actor=line_of_text("actor", actor), reason="one record")
+        await record_run(self._db, run_id, actor=actor, reason="one record")
         batches = Batches(self._db, run_id, accept_stale_authority=accept_stale_authority)
         results = [result async for result in batches.settle([(record.bar_id, record.credentials_active)])]
         return results[0]

@@ -13,6 +13,7 @@ import structlog
 from mpesa_sync.secret import Secret
 
 _ROOT: Final = "mpesa_sync"
+logging.getLogger(_ROOT).addHandler(logging.NullHandler())  # a library is silent until its program listens
 _HIDDEN: Final = "***"
 _SENSITIVE_NAMES: Final = re.compile(
     r"secret|passkey|password|token|authorization|cookie|consumer_key|kms_key|security_credential",

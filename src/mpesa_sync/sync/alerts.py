@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,27 +24,9 @@ from mpesa_sync.errors import (
 )
 from mpesa_sync.monitoring import logs, metrics
 from mpesa_sync.monitoring.names import Event
+from mpesa_sync.sync.alert_kinds import AlertKind
 
 _log: Final = logs.get("alerts")
-
-
-class AlertKind(StrEnum):
-    """Kinds of alerts about one bar; one of each may be open."""
-
-    SYNC_FAILED = "sync_failed"
-    DATABASE_REFUSED = "database_refused"
-    OUTCOME_UNKNOWN = "outcome_unknown"
-    SECRETS_UNREADABLE = "secrets_unreadable"
-
-
-RESOLVED_BY_SUCCESS: Final = [
-    AlertKind.SYNC_FAILED.value,
-    AlertKind.DATABASE_REFUSED.value,
-    AlertKind.OUTCOME_UNKNOWN.value,
-]
-"""A verified write of the bar's status answers these."""
-RESOLVED_BY_SWITCH_ON: Final = [*RESOLVED_BY_SUCCESS, AlertKind.SECRETS_UNREADABLE.value]
-"""A verified switch-on has opened the secrets, too."""
 
 
 @dataclass(frozen=True, slots=True)

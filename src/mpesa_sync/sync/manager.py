@@ -16,16 +16,18 @@ from mpesa_sync.db.pool import Database
 from mpesa_sync.db.transaction import Committed, Done
 from mpesa_sync.domain import availability, environments
 from mpesa_sync.domain.credentials import Environment
-from mpesa_sync.domain.inputs import bar_uuid, flag, line_of_text, named_environment
+from mpesa_sync.domain.inputs import bar_uuid, flag, line_of_text, named_environment, uuid_of
 from mpesa_sync.errors import (
     BarNotFound,
     EnvironmentNotAllowed,
+    InvalidInput,
     KmsKeyMissing,
     MpesaSyncError,
     StaleAuthority,
 )
 from mpesa_sync.sync import usability, writer
-from mpesa_sync.sync.alerts import RESOLVED_BY_SUCCESS, RESOLVED_BY_SWITCH_ON, raise_alert
+from mpesa_sync.sync.alert_kinds import RESOLVED_BY_SUCCESS, RESOLVED_BY_SWITCH_ON
+from mpesa_sync.sync.alerts import raise_alert
 from mpesa_sync.sync.operation_log import report
 from mpesa_sync.sync.results import RepairResult, SyncResult, ValidationResult
 
@@ -77,7 +79,7 @@ class MpesaSyncManager:
             DatabaseFault, SchemaError: refused for good; nothing was written; an alert is open (R5.2).
             Each carries a `SyncResult` in `result`.
         """
-        operation_id = operation_id or uuid4()
+        operation_id = uuid4() if operation_id is None else operation_id
 
         async def work(joined: Any) -> Done[SyncResult]:
             return await self._switch(joined, operation)
@@ -85,7 +87,7 @@ class MpesaSyncManager:
         try:
             wanted, named = flag("is_active", is_active), named_environment(environment)
             operation = Operation(
-                id=operation_id,
+                id=uuid_of("operation_id", operation_id),
                 kind="switch",
                 bar_id=bar_uuid(bar_id),
                 actor=line_of_text("actor", actor),
@@ -190,14 +192,16 @@ class MpesaSyncManager:
             StaleAuthority: such a bar, and `authority` does not say that it may be repaired.
             Otherwise as `sync_mpesa_status`; each carries a `RepairResult` in `result`.
         """
-        operation_id = operation_id or uuid4()
+        operation_id = uuid4() if operation_id is None else operation_id
 
         async def work(connection: Any) -> Done[RepairResult]:
             return await _repair(connection, operation, accept_stale=authority == "credentials")
 
         try:
+            if authority not in (None, "credentials"):
+                raise InvalidInput("authority", "must be 'credentials', or be left out")
             operation = Operation(
-                id=operation_id,
+                id=uuid_of("operation_id", operation_id),
                 kind="repair",
                 bar_id=bar_uuid(bar_id),
                 actor=line_of_text("actor", actor),

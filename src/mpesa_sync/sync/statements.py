@@ -61,12 +61,17 @@ with truth as materialized (
 ), journalled as (
   insert into mpesa_sync.migration_journal (run_id, bar_id, previous, current)
   select $1, c.id, c.previous, c.authority from changed c
+), answered as (
+  update mpesa_sync.alerts a set state = 'resolved', resolved_at = now()
+    from changed c
+   where a.bar_id = c.id and a.state <> 'resolved' and a.kind = any($5::text[])
 )
 select t.id, t.previous, t.authority, t.stale_authority, c.id is not null as changed
   from truth t left join changed c on c.id = t.id
 """
 """Correct locked bars in one statement, which decides anew: a bar is written only while it still is drifted in the
-direction expected. $1 run, $2 bars, $3 the authority expected of each, $4 whether stale authority is accepted."""
+direction expected. $1 run, $2 bars, $3 the authority expected of each, $4 whether stale authority is accepted, $5 the
+kinds of alerts that a correction answers."""
 READ_BACK_BARS: Final = """
 select b.id
   from public.bars b

@@ -18,6 +18,7 @@ from mpesa_sync.domain.bars import BarFacts, CredentialsRow
 from mpesa_sync.domain.credentials import Environment
 from mpesa_sync.errors import BarNotFound, IntegrityFault
 from mpesa_sync.sync import statements
+from mpesa_sync.sync.alert_kinds import RESOLVED_BY_SUCCESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,7 @@ async def correct_bars(
         ids,
         [authority for _, authority in expected],
         accept_stale_authority,
+        RESOLVED_BY_SUCCESS,
     )
     settled = dict.fromkeys(ids, Settled.VANISHED)
     settled.update({record["id"]: _settled(record) for record in records})

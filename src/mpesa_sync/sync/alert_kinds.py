@@ -1,0 +1,25 @@
+"""The kinds of alerts about one bar, and what answers them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+
+class AlertKind(StrEnum):
+    """Kinds of alerts about one bar; one of each may be open."""
+
+    SYNC_FAILED = "sync_failed"
+    DATABASE_REFUSED = "database_refused"
+    OUTCOME_UNKNOWN = "outcome_unknown"
+    SECRETS_UNREADABLE = "secrets_unreadable"
+
+
+RESOLVED_BY_SUCCESS: Final = [
+    AlertKind.SYNC_FAILED.value,
+    AlertKind.DATABASE_REFUSED.value,
+    AlertKind.OUTCOME_UNKNOWN.value,
+]
+"""A verified write of the bar's status answers these."""
+RESOLVED_BY_SWITCH_ON: Final = [*RESOLVED_BY_SUCCESS, AlertKind.SECRETS_UNREADABLE.value]
+"""A verified switch-on has opened the secrets, too."""
