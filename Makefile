@@ -38,7 +38,7 @@ check: setup ## Format, lint, types, and what the repository promises about itse
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
 prove: setup ## The longer proofs: kill cycles, commit cuts, interleavings, and every mutant must die
-	$(PYTEST) -n $(WORKERS) -m prove --timeout 900 -rP
+	$(PYTEST) -n $(WORKERS) -m prove --timeout 900 -rP --show-capture=stdout
 	$(BIN)/python tools/mutants.py --postgres $(POSTGRES)
 
 mutants: setup ## Plant each known mistake and see that a test turns red

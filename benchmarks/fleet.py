@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
+import re
 import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from benchmarks.place import Row, clone, drop, make_fleet, median, plain
@@ -85,12 +86,15 @@ def _peak_mib(url: str, *arguments: str) -> float:
     """Return the peak memory of the command line as a whole process, in MiB."""
     environment = {**os.environ, "MPESA_SYNC_DATABASE_URL": url}
     command = [sys.executable, "-m", "mpesa_sync", *arguments]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, _, usage = os.wait4(process.pid, 0)
-    assert json.loads(output.splitlines()[-1]), output
-    return usage.ru_maxrss / 1024
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    status, peak_kib = Path(f"/proc/{process.pid}/status"), 0
+    while process.poll() is None:
+        # Not ru_maxrss, which a child inherits from whoever forked it.
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
+        peak_kib = max(peak_kib, int(found[1]) if found else 0)
+        time.sleep(0.01)
+    assert process.returncode == 0, process.returncode
+    return peak_kib / 1024
 
 
 async def measure(server: embedded.Server, bars: int) -> list[Row]:
