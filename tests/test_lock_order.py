@@ -69,6 +69,7 @@ async def test_no_credentials_can_be_inserted_between_decision_and_commit(
             task = asyncio.create_task(other.execute(_INSERT, bar, *SEALED))
             await _until_waiting(sql, task)
         await task
+    assert await sql.fetchval("select count(*) from public.mpesa_credentials where tenant_id = $1", bar) == 2
 
 
 async def test_the_same_insert_is_not_kept_out_by_the_weaker_lock(database_url: str, sql: Any) -> None:
