@@ -225,8 +225,8 @@ async def test_a_cancelled_joined_switch_leaves_nothing_of_itself_to_commit(
         with pytest.raises(asyncio.CancelledError):
             await switching
         await holder.execute("rollback")
-        if not caller.is_closed():
-            await caller.execute("commit")
+        await caller.execute("commit")
+    assert await sql.fetchval("select count(*) from public.bars where name = 'The caller''s own'") == 1
     assert await sql.fetchval("select count(*) from mpesa_sync.operations") == 0
     seen = await see(sql, bar)
     assert seen is not None
