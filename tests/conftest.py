@@ -64,6 +64,18 @@ def platform_template(server_url: str) -> str:
     return asyncio.run(databases.make_template(server_url, platform_only=True))
 
 
+@pytest.fixture(scope="session")
+def unnoticed_template(server_url: str) -> str:
+    """Name of a database like the greenfield one without its notice triggers: other writers are on their own."""
+    return asyncio.run(databases.make_template(server_url, notices=False))
+
+
+@pytest.fixture
+def unnoticed_url(server_url: str, unnoticed_template: str) -> Iterator[str]:
+    """A fresh database without notice triggers."""
+    yield from _cloned(server_url, unnoticed_template)
+
+
 @pytest.fixture
 def database_url(server_url: str, greenfield_template: str) -> Iterator[str]:
     """A fresh greenfield database."""

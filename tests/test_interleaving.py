@@ -35,6 +35,12 @@ EVERYBODY: Final = (*OURS, *PAIRED, *FOREIGN, INSERT)
 NOBODY_ALONE: Final = (*OURS, *PAIRED)
 
 
+@pytest.fixture
+def database_url(unnoticed_url: str) -> str:
+    """Other writers on their own: no notice trigger makes them wait at their commit."""
+    return unnoticed_url
+
+
 def covered(tally: Tally, kinds: tuple[Actor, ...], *, at_least: int) -> None:
     """Demand that every kind of actor committed, that some were made to wait, and that some rolled back."""
     print(tally)

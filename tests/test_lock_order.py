@@ -25,6 +25,12 @@ values ($1, 'production', '600123', $2, $3, $4, true)
 """
 
 
+@pytest.fixture
+def database_url(unnoticed_url: str) -> str:
+    """Other writers on their own: no notice trigger makes them wait at their commit."""
+    return unnoticed_url
+
+
 async def _switch(connection: Any, bar: UUID) -> None:
     await writer.lock(connection, bar)
 

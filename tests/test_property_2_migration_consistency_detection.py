@@ -25,6 +25,7 @@ alter table public.bars
   add column mpesa_consumer_secret_encrypted text, add column mpesa_passkey_encrypted text
 """
 SMALLEST_SHAPE = """
+drop trigger mpesa_sync_notice_update on public.bars;
 alter table public.bars drop column slug, drop column active, drop column payment_cash_enabled,
   drop column payment_card_enabled, drop column mpesa_environment, drop column updated_at;
 drop trigger bars_updated_at on public.bars;

@@ -56,7 +56,9 @@ async def test_repair_makes_the_flag_follow_the_credentials(
     assert seen[bar].flags == state.flags
     assert seen[bar].mpesa_enabled is (truth(state) if drifted else state.mpesa_enabled)
     assert not seen[bar].drifted
-    assert changed_tables(before, after) == {"mpesa_sync.operations"} | ({"public.bars"} if drifted else set())
+    assert changed_tables(before, after) == {"mpesa_sync.operations"} | (
+        {"public.bars", "mpesa_sync.bar_state"} if drifted else set()
+    )
     assert all(seen[other] == everyone[other] for other in everyone if other != bar)
     assert (result.success, result.repaired) == (True, drifted)
     assert (result.previous_bar_status, result.new_bar_status) == (state.mpesa_enabled, seen[bar].mpesa_enabled)

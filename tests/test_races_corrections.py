@@ -35,6 +35,12 @@ values ($1, 'production', '600123', '\\x{SEALED[0].hex()}', '\\x{SEALED[1].hex()
 COMMIT: Final = "commit"
 
 
+@pytest.fixture
+def database_url(unnoticed_url: str) -> str:
+    """Other writers on their own: no notice trigger makes them wait at their commit."""
+    return unnoticed_url
+
+
 @dataclass
 class Played:
     """How one interleaving went: what the observer saw right after each commit, and who waited."""

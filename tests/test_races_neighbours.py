@@ -44,6 +44,12 @@ RUN_KEY: Final = 4_711
 
 
 @pytest.fixture
+def database_url(unnoticed_url: str) -> str:
+    """Other writers on their own: no notice trigger makes them wait at their commit."""
+    return unnoticed_url
+
+
+@pytest.fixture
 async def other(database_url: str) -> AsyncIterator[Any]:
     """Another program, which is never the one that the server picks to end a deadlock."""
     async with databases.plain(database_url) as connection:

@@ -10,6 +10,11 @@
     ├── SchemaError                    tables or columns are missing, or `mpesa_sync` is not as expected
     ├── SyncRefused                    the caller's own mistake: nothing was written, no alert
     │   ├── InvalidInput               a value has the wrong form; names the field
+    │   ├── InvalidSettings            what was posted cannot be saved; lists every wrong field
+    │   ├── NotSignedIn                nobody is signed in, or the session or token is not good (any more)
+    │   │   └── SignInRefused          name and password do not belong together
+    │   ├── TooManyAttempts            too many failed sign-ins; says how long to wait
+    │   ├── NotAllowed                 signed in, and the role does not allow it
     │   ├── BarNotFound
     │   ├── CredentialsMissing
     │   ├── CredentialsUnusable
@@ -120,6 +125,48 @@ class InvalidInput(SyncRefused):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
         self.field = field
+
+
+class InvalidSettings(SyncRefused):
+    """What was posted cannot be saved. `errors` lists every wrong field as a `domain.credentials.FieldError` (R4.4)."""
+
+    code = "invalid_settings"
+
+    def __init__(self, message: str, errors: Sequence[Any], *, code: str = "invalid_settings") -> None:
+        super().__init__(message)
+        self.errors = tuple(errors)
+        self.reason = code
+
+
+class NotSignedIn(SyncRefused):
+    """Nobody is signed in, or the session or token is not good (any more)."""
+
+    code = "not_signed_in"
+    http_status = 401
+
+
+class SignInRefused(NotSignedIn):
+    """The name and the password do not belong together; which of them is wrong is not said."""
+
+    code = "sign_in_refused"
+
+
+class TooManyAttempts(SyncRefused):
+    """Too many failed sign-ins. `retry_after_s` are the seconds to wait."""
+
+    code = "too_many_attempts"
+    http_status = 429
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class NotAllowed(SyncRefused):
+    """Signed in, and the role of this person does not allow it."""
+
+    code = "not_allowed"
+    http_status = 403
 
 
 class BarNotFound(SyncRefused):

@@ -6,6 +6,7 @@ import difflib
 import json
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
@@ -19,6 +20,13 @@ LogFormat = Literal["json", "console"]
 
 PREFIX: Final = "MPESA_SYNC_"
 DATABASE_URL: Final = "MPESA_SYNC_DATABASE_URL"
+LISTEN_URL: Final = "MPESA_SYNC_LISTEN_URL"
+HTTP_HOST: Final = "MPESA_SYNC_HTTP_HOST"
+HTTP_PORT: Final = "MPESA_SYNC_HTTP_PORT"
+JWT_SECRET: Final = "MPESA_SYNC_JWT_SECRET"  # noqa: S105 - the name of a variable
+JWT_ISSUER: Final = "MPESA_SYNC_JWT_ISSUER"
+JWT_AUDIENCE: Final = "MPESA_SYNC_JWT_AUDIENCE"
+CALLBACK_URL: Final = "MPESA_SYNC_CALLBACK_URL"
 ALLOW_SANDBOX: Final = "MPESA_SYNC_ALLOW_SANDBOX"
 OLD_KMS_KEYS: Final = "MPESA_SYNC_OLD_KMS_KEYS"
 LOG_FORMAT: Final = "MPESA_SYNC_LOG_FORMAT"
@@ -28,6 +36,13 @@ KMS_KEY: Final = "MPESA_KMS_KEY"
 
 DOCUMENTED: Final[Mapping[str, str]] = {
     DATABASE_URL: "the database to work on: postgresql://user:password@host:port/database",
+    LISTEN_URL: "the same database without a pooler between, for the live feed; where the other URL goes through one",
+    HTTP_HOST: "the address that serve listens on (127.0.0.1)",
+    HTTP_PORT: "the port that serve listens on (8000)",
+    JWT_SECRET: "the secret that bearer tokens are signed with (HS256), at least 32 characters",
+    JWT_ISSUER: "the issuer that bearer tokens must name; unset: not looked at",
+    JWT_AUDIENCE: "the audience that bearer tokens must name (authenticated)",
+    CALLBACK_URL: "where M-Pesa is to send its answers, for platforms whose credentials require one",
     KMS_KEY: "the key of the stored secrets, exactly 32 ASCII characters; needed only to open or seal them",
     OLD_KMS_KEYS: 'earlier keys that still open stored secrets, as a JSON list: ["…", "…"]',
     ALLOW_SANDBOX: "whether sandbox credentials may serve customers: true or false",
@@ -39,15 +54,8 @@ DOCUMENTED: Final[Mapping[str, str]] = {
 _LATER: Final = frozenset(
     PREFIX + name
     for name in (
-        "LISTEN_URL",
-        "HTTP_HOST",
-        "HTTP_PORT",
-        "JWT_SECRET",
         "JWKS_URL",
-        "JWT_ISSUER",
-        "JWT_AUDIENCE",
         "ALLOWED_ORIGINS",
-        "CALLBACK_URL",
         "ALERT_URLS",
         "CREDENTIAL_CHECK",
         "RECONCILE",
@@ -55,6 +63,8 @@ _LATER: Final = frozenset(
 )
 """Of spec section 7, read by later versions: one environment may serve several versions, so they are no fault."""
 
+MIN_JWT_SECRET_LENGTH: Final = 32
+_LAST_PORT: Final = 65_535
 _MISTAKEN: Final = {PREFIX + "KMS_KEY": KMS_KEY}
 _MISSPELT_FROM: Final = 0.85
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
@@ -81,6 +91,13 @@ class Settings:
     allow_sandbox: bool | None = None
     log_format: LogFormat = "console"
     log_level: int | None = None
+    listen_url: Secret | None = None
+    http_host: str = "127.0.0.1"
+    http_port: int = 8000
+    jwt_secret: Secret | None = None
+    jwt_issuer: str | None = None
+    jwt_audience: str = "authenticated"
+    callback_url: str | None = None
 
     @property
     def kms_keys(self) -> tuple[Secret, ...]:
@@ -98,7 +115,14 @@ class Settings:
         """
         reader = _Reader(os.environ if environ is None else environ)
         settings = cls(
-            database_url=reader.database_url(),
+            database_url=reader.database_url(DATABASE_URL),
+            listen_url=reader.database_url(LISTEN_URL),
+            http_host=reader.line(HTTP_HOST) or "127.0.0.1",
+            http_port=reader.port(HTTP_PORT, 8000),
+            jwt_secret=reader.jwt_secret(),
+            jwt_issuer=reader.line(JWT_ISSUER),
+            jwt_audience=reader.line(JWT_AUDIENCE) or "authenticated",
+            callback_url=reader.http_url(CALLBACK_URL),
             kms_key=reader.kms_key(),
             old_kms_keys=reader.old_kms_keys(),
             allow_sandbox=reader.chosen(ALLOW_SANDBOX, dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)),
@@ -142,12 +166,50 @@ class _Reader:
             return None
         return text
 
-    def database_url(self) -> Secret | None:
-        text = self._text(DATABASE_URL)
+    def database_url(self, name: str) -> Secret | None:
+        text = self._text(name)
         if text is None:
             return None
         if fault := database_url_fault(text):
-            self.faults.append(f"{DATABASE_URL} {fault}")
+            self.faults.append(f"{name} {fault}")
+            return None
+        return Secret(text)
+
+    def line(self, name: str) -> str | None:
+        """Return a text of printable characters without white space inside."""
+        text = self._text(name)
+        if text is None:
+            return None
+        text = text.strip()
+        if any(c.isspace() or not c.isprintable() for c in text):
+            self.faults.append(f"{name} must be one word of printable characters")
+            return None
+        return text
+
+    def port(self, name: str, default: int) -> int:
+        text = self._text(name)
+        if text is None:
+            return default
+        if not re.fullmatch("[0-9]{1,5}", text.strip()) or int(text) > _LAST_PORT:
+            self.faults.append(f"{name} must be a number from 0 (any free port) to {_LAST_PORT}")
+            return default
+        return int(text)
+
+    def http_url(self, name: str) -> str | None:
+        text = self.line(name)
+        if text is not None and not text.startswith(("https://", "http://")):
+            self.faults.append(f"{name} must look like https://host/path")
+            return None
+        return text
+
+    def jwt_secret(self) -> Secret | None:
+        text = self._text(JWT_SECRET)
+        if text is None:
+            return None
+        if len(text) < MIN_JWT_SECRET_LENGTH:
+            self.faults.append(
+                f"{JWT_SECRET} has {len(text)} characters; it must have at least {MIN_JWT_SECRET_LENGTH}"
+            )
             return None
         return Secret(text)
 

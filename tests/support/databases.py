@@ -11,6 +11,7 @@ from uuid import uuid4
 import asyncpg
 
 from mpesa_sync.db import migrations
+from mpesa_sync.db import notices as notice_triggers
 from mpesa_sync.db.installation import Mode
 from mpesa_sync.db.pool import connect
 
@@ -42,8 +43,11 @@ async def drop_database(server_url: str, url: str) -> None:
         await connection.close()
 
 
-async def make_template(server_url: str, *, platform_only: bool = False) -> str:
-    """Create a database with the platform's tables (and, unless told otherwise, our schema); return its name."""
+async def make_template(server_url: str, *, platform_only: bool = False, notices: bool = True) -> str:
+    """Create a database with the platform's tables (and, unless told otherwise, our schema); return its name.
+
+    `notices`: False takes the notice triggers away again, as in a database that mpesa-sync is attached to.
+    """
     url = await make_database(server_url)
     if platform_only:
         connection = await asyncpg.connect(url)
@@ -52,6 +56,9 @@ async def make_template(server_url: str, *, platform_only: bool = False) -> str:
     else:
         async with connect(url) as database:
             await migrations.migrate(database, mode=Mode.GREENFIELD, create_platform_tables=True)
+        if not notices:
+            async with plain(url) as connection:
+                await notice_triggers.remove(connection)
     return urlsplit(url).path.lstrip("/")
 
 

@@ -31,6 +31,7 @@ from mpesa_sync.cli.options import AsJson, Bar, DatabaseUrl, examples
 from mpesa_sync.cli.session import bar_of, on_database
 from mpesa_sync.crypto.cipher import examine
 from mpesa_sync.crypto.keyring import KeyRing
+from mpesa_sync.crypto.usability import worst_of
 from mpesa_sync.db import alerts, credentials, detection, history, identity, installation, migrations, shape
 from mpesa_sync.db.credentials import StoredSecrets
 from mpesa_sync.db.history import Change
@@ -40,7 +41,6 @@ from mpesa_sync.domain.bars import BarFacts, CredentialsRow
 from mpesa_sync.domain.credentials import SECRET_FIELDS, Environment
 from mpesa_sync.domain.remedies import ALSO_DRIFTED, REASONS, WARNINGS, for_bar
 from mpesa_sync.errors import BarNotFound
-from mpesa_sync.sync.usability import worst_of
 
 _NOTHING_STORED: Final[StoredSecrets] = (None, None, None)
 _DRIFT_REASONS: Final = frozenset({Reason.DRIFT_HIDDEN, Reason.DRIFT_EXPOSED})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
 
-from mpesa_sync.db import session, transaction
+from mpesa_sync.db import installation, notices, session, transaction
 from mpesa_sync.db.installation import Mode
 from mpesa_sync.db.pool import Database
 from mpesa_sync.errors import SchemaError
@@ -163,6 +163,8 @@ async def migrate(database: Database, *, mode: Mode, create_platform_tables: boo
             await connection.execute(migration.sql)
             await connection.execute(_RECORD, migration.version, migration.name, migration.digest)
         await connection.execute(_INSTALL, mode)
+        if await installation.mode(connection) is Mode.GREENFIELD and not await notices.installed(connection):
+            await notices.install(connection)
         if missing := (await state(connection)).missing:
             raise SchemaError(f"The schema mpesa_sync is damaged: {', '.join(missing)} is missing. {_ANEW}")
         return pending
@@ -201,6 +203,7 @@ async def uninstall(database: Database) -> None:
         await connection.execute(_LOCK_STATEMENT, _LOCK)
         if await connection.fetchval(_FOREIGN):
             raise SchemaError("The schema mpesa_sync of this database was not made by mpesa-sync. It is left alone.")
+        await notices.remove(connection)
         if await connection.fetchval(_EXISTS):
             dependents = [row["dependent"] for row in await connection.fetch(_DEPENDENTS)]
             if dependents:

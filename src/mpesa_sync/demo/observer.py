@@ -37,7 +37,13 @@ select 'mpesa_sync', md5(concat(
   (select string_agg(t.xmin::text || t::text, ',' order by t.id) from mpesa_sync.migration_runs t),
   (select string_agg(t.xmin::text || t::text, ',' order by t.id) from mpesa_sync.migration_journal t),
   (select string_agg(t.xmin::text || t::text, ',' order by t.id) from mpesa_sync.installation t),
-  (select string_agg(t.xmin::text || t::text, ',' order by t.version) from mpesa_sync.schema_migrations t)))
+  (select string_agg(t.xmin::text || t::text, ',' order by t.version) from mpesa_sync.schema_migrations t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.credential_details t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.accounts t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.memberships t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.sessions t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.sign_in_failures t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.sign_in_addresses t)))
 """
 """A digest of every row of every table with the transaction that wrote it: equal means that nothing was written."""
 

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from mpesa_sync.crypto import usability
 from mpesa_sync.db import alerts as alerts_sql
 from mpesa_sync.db import detection, installation, shape, transaction, unit
 from mpesa_sync.db.errormap import cause_of
@@ -25,7 +26,7 @@ from mpesa_sync.errors import (
     MpesaSyncError,
     StaleAuthority,
 )
-from mpesa_sync.sync import usability, writer
+from mpesa_sync.sync import writer
 from mpesa_sync.sync.alert_kinds import RESOLVED_BY_SUCCESS, RESOLVED_BY_SWITCH_ON
 from mpesa_sync.sync.alerts import raise_alert
 from mpesa_sync.sync.operation_log import report

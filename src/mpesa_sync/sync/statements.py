@@ -12,6 +12,7 @@ from typing import Final
 LOCK_BAR: Final = "select * from mpesa_sync.lock_bar_v1($1, $2)"
 WRITE_STATUS: Final = "select * from mpesa_sync.write_status_v1($1, $2)"
 WRITE_SHOWN: Final = "select * from mpesa_sync.write_shown_v1($1, $2)"
+WRITE_CREDENTIALS: Final = "select mpesa_sync.write_credentials_v1($1, $2, $3, $4, $5, $6, $7, $8)"
 
 LOCK_CREDENTIALS_OF_BARS: Final = """
 select count(*) from (
@@ -61,6 +62,12 @@ with truth as materialized (
 ), journalled as (
   insert into mpesa_sync.migration_journal (run_id, bar_id, previous, current)
   select $1, c.id, c.previous, c.authority from changed c
+), noticed as (
+  insert into mpesa_sync.bar_state as s (bar_id, version, changed_in)
+  select c.id, 1, pg_current_xact_id() from changed c
+  on conflict (bar_id) do update set version = s.version + 1, changed_in = excluded.changed_in, changed_at = now()
+    where s.changed_in is distinct from excluded.changed_in
+  returning pg_notify('mpesa_sync', s.bar_id::text)
 ), answered as (
   update mpesa_sync.alerts a set state = 'resolved', resolved_at = now()
     from changed c
@@ -71,7 +78,7 @@ select t.id, t.previous, t.authority, t.stale_authority, c.id is not null as cha
 """
 """Correct locked bars in one statement, which decides anew: a bar is written only while it still is drifted in the
 direction expected. $1 run, $2 bars, $3 the authority expected of each, $4 whether stale authority is accepted, $5 the
-kinds of alerts that a correction answers."""
+kinds of alerts that a correction answers. Each bar written gets a new version and sends its notice (facts/live.md)."""
 READ_BACK_BARS: Final = """
 select b.id
   from public.bars b

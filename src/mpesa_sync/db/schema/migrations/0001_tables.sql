@@ -27,10 +27,13 @@ create table mpesa_sync.operations (
 create index operations_of_bar on mpesa_sync.operations (bar_id, started_at desc);
 
 -- What we remember of a bar: the environment that was last switched on, which decides a later switch-on where
--- both environments have credentials (R1). Locked only while the bar's row in public.bars is held (races.md).
+-- both environments have credentials (R1), and the version of what customers see, moved at most once a transaction.
+-- Locked only while the bar's row in public.bars is held (races.md).
 create table mpesa_sync.bar_state (
   bar_id uuid primary key,
-  last_environment text not null check (last_environment in ('sandbox', 'production')),
+  last_environment text check (last_environment in ('sandbox', 'production')),
+  version bigint not null default 0,
+  changed_in xid8,
   changed_at timestamptz not null default now()
 );
 

@@ -60,7 +60,10 @@ begin
   if p_environment is not null then
     insert into mpesa_sync.bar_state as s (bar_id, last_environment) values (p_bar, p_environment)
     on conflict (bar_id) do update set last_environment = excluded.last_environment, changed_at = now()
-      where s.last_environment <> excluded.last_environment;
+      where s.last_environment is distinct from excluded.last_environment;
+  end if;
+  if v_credentials + v_bar > 0 then
+    perform mpesa_sync.notice_v1(p_bar);
   end if;
   set constraints all immediate;
   return query select v_credentials, v_bar, r.* from mpesa_sync.read_status_v1(p_bar) r;
@@ -76,6 +79,9 @@ declare
 begin
   update public.bars b set mpesa_enabled = p_shown where b.id = p_bar and b.mpesa_enabled is distinct from p_shown;
   get diagnostics v_bar = row_count;
+  if v_bar > 0 then
+    perform mpesa_sync.notice_v1(p_bar);
+  end if;
   set constraints all immediate;
   return query select v_bar, r.* from mpesa_sync.read_status_v1(p_bar) r;
 end $$;
