@@ -1,8 +1,8 @@
-"""The counters and histograms themselves; their names stand in `names`."""
+"""The counters, gauges and histograms themselves; their names stand in `names`."""
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from mpesa_sync.monitoring.names import Metric
 
@@ -16,3 +16,16 @@ operation_seconds = Histogram(
 )
 alerts = Counter(Metric.ALERTS, "Alerts raised by kind, stored or not.", labelnames=("kind",))
 migration_records = Counter(Metric.MIGRATION_RECORDS, "Records a migration settled, by result.", labelnames=("result",))
+
+feed_notices = Counter(Metric.FEED_NOTICES, "Notices heard.")
+feed_missed = Counter(Metric.FEED_MISSED, "Changes that the probe found and no notice had told.")
+feed_connects = Counter(Metric.FEED_CONNECTS, "Times the listener connected, by result.", labelnames=("result",))
+feed_live = Gauge(Metric.FEED_LIVE, "1 while the feed is proven live, else 0.")
+feed_reads = Counter(Metric.FEED_READS, "Reads of what bars offer, by result.", labelnames=("result",))
+feed_bumps = Counter(
+    Metric.FEED_BUMPS, "Versions moved for a writer that moved none, by result.", labelnames=("result",)
+)
+streams = Gauge(Metric.STREAMS, "Open streams.")
+stream_frames = Counter(Metric.STREAM_FRAMES, "Frames written to streams.")
+streams_closed = Counter(Metric.STREAMS_CLOSED, "Streams ended, by cause.", labelnames=("cause",))
+streams_refused = Counter(Metric.STREAMS_REFUSED, "Streams refused, by cause.", labelnames=("cause",))
