@@ -22,10 +22,10 @@ async def stored_secrets_of(connection: Any, bar_id: UUID) -> Mapping[Environmen
     found: dict[Environment, StoredSecrets] = {}
     for record in await connection.fetch(STORED_SECRETS, bar_id):
         key, secret, passkey = record["consumer_key_enc"], record["consumer_secret_enc"], record["passkey_enc"]
-        found[Environment(record["environment"])] = (_bytes(key), _bytes(secret), _bytes(passkey))
+        found[Environment(record["environment"])] = (as_bytes(key), as_bytes(secret), as_bytes(passkey))
     return found
 
 
-def _bytes(stored: bytes | str | None) -> bytes | None:
+def as_bytes(stored: bytes | str | None) -> bytes | None:
     """Return the bytes of a column that is a bytea in one shape and a text in another."""
     return stored.encode("utf-8", "surrogatepass") if isinstance(stored, str) else stored

@@ -19,18 +19,7 @@ from mpesa_sync.domain.availability import BarWarning, Direction
 from mpesa_sync.domain.bars import BarFacts, CredentialsRow
 from mpesa_sync.domain.credentials import Environment
 
-_FACTS_FROM: Final = """
-    from public.bars b
-    left join (
-      select c.tenant_id,
-             count(*) filter (where c.environment = 'sandbox') > 0 as has_sandbox,
-             count(*) filter (where c.environment = 'production') > 0 as has_production,
-             bool_or(c.is_active) filter (where c.environment = 'sandbox') as sandbox_active,
-             bool_or(c.is_active) filter (where c.environment = 'production') as production_active
-        from public.mpesa_credentials c
-       where c.environment in ('sandbox', 'production')
-       group by c.tenant_id
-    ) c on c.tenant_id = b.id
+OPTIONAL_COLUMNS: Final = """
    cross join (
      select null::boolean as active, null::boolean as payment_mpesa_enabled, null::text as mpesa_environment,
             null::boolean as payment_card_enabled, null::boolean as payment_cash_enabled, null::text as slug,
@@ -47,6 +36,24 @@ _FACTS_FROM: Final = """
        from (select b.*) present
    ) o
 """
+"""To be joined to `public.bars b`: as `o`, the columns that a shape of the platform may lack."""
+
+_FACTS_FROM: Final = (
+    """
+    from public.bars b
+    left join (
+      select c.tenant_id,
+             count(*) filter (where c.environment = 'sandbox') > 0 as has_sandbox,
+             count(*) filter (where c.environment = 'production') > 0 as has_production,
+             bool_or(c.is_active) filter (where c.environment = 'sandbox') as sandbox_active,
+             bool_or(c.is_active) filter (where c.environment = 'production') as production_active
+        from public.mpesa_credentials c
+       where c.environment in ('sandbox', 'production')
+       group by c.tenant_id
+    ) c on c.tenant_id = b.id
+"""
+    + OPTIONAL_COLUMNS
+)
 
 FACTS_OF_BAR: Final = (
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -9,22 +10,22 @@ from uuid import UUID
 
 import msgspec
 
-LAST_CHANGE: Final = """
+RECENT: Final = """
 select * from (
   (select o.started_at as at, o.kind, o.actor, o.reason, o.id as operation_id, o.before::text as before,
           o.after::text as after
      from mpesa_sync.operations o
     where o.bar_id = $1 and o.outcome = 'applied' and o.before is distinct from o.after
-    order by o.started_at desc limit 1)
+    order by o.started_at desc limit $2)
   union all
   (select j.changed_at, 'migration', coalesce(r.actor, ''), coalesce(r.reason, ''), j.run_id,
           jsonb_build_object('mpesa_enabled', j.previous)::text, jsonb_build_object('mpesa_enabled', j.current)::text
      from mpesa_sync.migration_journal j
      left join mpesa_sync.migration_runs r on r.id = j.run_id
     where j.bar_id = $1
-    order by j.id desc limit 1)
+    order by j.id desc limit $2)
 ) changes
- order by at desc limit 1
+ order by at desc, kind = 'settings' desc limit $2
 """
 
 
@@ -33,7 +34,8 @@ class Change:
     """A change that mpesa-sync made to one bar.
 
     `kind` is that of the operation, or `migration`; `operation_id` that of the operation or the run.
-    `mpesa_enabled_before` and `_after` are the customer-facing flag.
+    `before` and `after` are what the audit keeps of both: `credentials` (`is_active` by environment), `mpesa_enabled`,
+    and `saved` for credentials that were stored. `mpesa_enabled_before` and `_after` are the customer-facing flag.
     """
 
     at: datetime
@@ -41,27 +43,48 @@ class Change:
     actor: str
     reason: str
     operation_id: UUID
-    mpesa_enabled_before: bool | None
-    mpesa_enabled_after: bool | None
+    before: Mapping[str, Any]
+    after: Mapping[str, Any]
+
+    @property
+    def mpesa_enabled_before(self) -> bool | None:
+        """Return the customer-facing flag before the change."""
+        return _flag(self.before)
+
+    @property
+    def mpesa_enabled_after(self) -> bool | None:
+        """Return the customer-facing flag after the change."""
+        return _flag(self.after)
 
 
 async def last_change(connection: Any, bar_id: UUID) -> Change | None:
-    """Return the last change of a bar that our history knows, None where it knows none."""
-    record = await connection.fetchrow(LAST_CHANGE, bar_id)
-    if record is None:
-        return None
+    """Return the last change of a bar's status that our history knows, None where it knows none."""
+    changes = await recent(connection, bar_id, limit=2)
+    return next((change for change in changes if "mpesa_enabled" in change.after), None)
+
+
+async def recent(connection: Any, bar_id: UUID, *, limit: int) -> list[Change]:
+    """Return the last changes of a bar that our history knows, the latest first, at most `limit`."""
+    return [_change(record) for record in await connection.fetch(RECENT, bar_id, limit)]
+
+
+def _change(record: Any) -> Change:
     return Change(
         at=record["at"],
         kind=record["kind"],
         actor=record["actor"],
         reason=record["reason"],
         operation_id=record["operation_id"],
-        mpesa_enabled_before=_flag(record["before"]),
-        mpesa_enabled_after=_flag(record["after"]),
+        before=_state(record["before"]),
+        after=_state(record["after"]),
     )
 
 
-def _flag(state: str | None) -> bool | None:
-    found = msgspec.json.decode(state) if state else {}
-    flag = found.get("mpesa_enabled")
+def _state(text: str | None) -> Mapping[str, Any]:
+    found = msgspec.json.decode(text) if text else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _flag(state: Mapping[str, Any]) -> bool | None:
+    flag = state.get("mpesa_enabled")
     return flag if isinstance(flag, bool) else None

@@ -116,14 +116,17 @@ async def join(connection: Any, operation: Operation, work: Work[T], answer: typ
     """
     try:
         before = await _require_joinable(connection)
+        as_ours = before["row_security"] == "off" and before["lock_timeout"] != "0"  # as in a transaction of ours
         await connection.execute("savepoint mpesa_sync_join")
-        await connection.execute(session.JOIN)
+        if not as_ours:
+            await connection.execute(session.JOIN)
     except Exception as exc:  # noqa: BLE001 - raised again, translated
         error = translate(exc)
         raise error from cause_of(error, exc)
     try:
         result, replayed = await perform(connection, operation, work, answer)
-        await connection.execute(session.RESTORE, before["row_security"], before["lock_timeout"])
+        if not as_ours:
+            await connection.execute(session.RESTORE, before["row_security"], before["lock_timeout"])
         await connection.execute("release savepoint mpesa_sync_join")
     except BaseException as exc:  # noqa: BLE001 - raised again, translated
         await _leave_savepoint(connection)

@@ -210,6 +210,13 @@ create function mpesa_sync.epoch_v1() returns text language sql stable as $$
    where d.datname = current_database();
 $$;
 
+-- Whether this transaction has moved the version of a bar already; then it holds the bar's row, and its notice is sent.
+create function mpesa_sync.noticed_v1(p_bar uuid) returns boolean language plpgsql volatile as $$
+begin
+  return exists (
+    select 1 from mpesa_sync.bar_state s where s.bar_id = p_bar and s.changed_in = pg_current_xact_id_if_assigned());
+end $$;
+
 -- Move the version of a bar whose row in public.bars is locked by this transaction, once a transaction, and send its
 -- id with the commit. The id and nothing else: a longer payload could break the write (faults.md 6).
 create function mpesa_sync.notice_v1(p_bar uuid) returns void language plpgsql volatile as $$
@@ -250,13 +257,17 @@ begin
   end loop;
 end $$;
 
--- Deferred, on bars: the row is held by the transaction that wrote it.
+-- Deferred, on bars. Most often our own writer was here before.
 create function mpesa_sync.notice_bar_v1() returns trigger language plpgsql volatile
   security definer set search_path = pg_catalog as $$
 begin
-  perform mpesa_sync.notice_of_writer_v1(
-    case tg_op when 'INSERT' then array[new.id] when 'DELETE' then array[old.id]
-               else array[least(old.id, new.id), greatest(old.id, new.id)] end);
+  if tg_op = 'UPDATE' and new.id <> old.id then
+    perform mpesa_sync.notice_of_writer_v1(array[least(old.id, new.id), greatest(old.id, new.id)]);
+  elsif tg_op = 'DELETE' then
+    perform mpesa_sync.notice_of_writer_v1(array[old.id]);
+  elsif not mpesa_sync.noticed_v1(new.id) then
+    perform mpesa_sync.notice_of_writer_v1(array[new.id]);
+  end if;
   return null;
 end $$;
 
@@ -264,9 +275,14 @@ end $$;
 create function mpesa_sync.notice_credentials_v1() returns trigger language plpgsql volatile
   security definer set search_path = pg_catalog as $$
 begin
-  perform mpesa_sync.notice_of_writer_v1(
-    case tg_op when 'INSERT' then array[new.tenant_id] when 'DELETE' then array[old.tenant_id]
-               else array[least(old.tenant_id, new.tenant_id), greatest(old.tenant_id, new.tenant_id)] end);
+  if tg_op = 'UPDATE' and new.tenant_id <> old.tenant_id then
+    perform mpesa_sync.notice_of_writer_v1(
+      array[least(old.tenant_id, new.tenant_id), greatest(old.tenant_id, new.tenant_id)]);
+  elsif tg_op = 'DELETE' then
+    perform mpesa_sync.notice_of_writer_v1(array[old.tenant_id]);
+  elsif not mpesa_sync.noticed_v1(new.tenant_id) then
+    perform mpesa_sync.notice_of_writer_v1(array[new.tenant_id]);
+  end if;
   return null;
 end $$;
 

@@ -1,0 +1,299 @@
+"""`Hub`: what is known of the watched bars, kept true by notices, probe and sweep, and given to every open page.
+
+Notices only wake, a read is the truth, versions order it (facts/live.md). It says when it is not proven live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Self
+from uuid import UUID
+
+from mpesa_sync.clock import Clock
+from mpesa_sync.db import notices, offers
+from mpesa_sync.db.pool import Database
+from mpesa_sync.errors import BarNotFound, MpesaSyncError
+from mpesa_sync.live.connection import Send, Stream
+from mpesa_sync.live.delivery import Streams
+from mpesa_sync.live.limits import Limits
+from mpesa_sync.live.listener import Listener
+from mpesa_sync.live.offers import NOT_FOUND, Judge, Known, Step, read, resolve, step, uuid_in
+from mpesa_sync.live.reader import Reader
+from mpesa_sync.live.state import FeedState, Mode
+from mpesa_sync.live.tasks import Tasks, for_ever
+from mpesa_sync.live.watched import Entry, Watched
+from mpesa_sync.monitoring import logs, metrics
+from mpesa_sync.monitoring.names import Event
+from mpesa_sync.secret import Secret
+
+_log: Final = logs.get("live")
+
+
+class Hub:
+    """The live path of one process. Use it with `async with`, or `start` and `close`.
+
+    Arguments:
+        database: read through its pool; its keys judge the stored secrets.
+        listen_url: a direct connection to the same database, not through a pooler in transaction mode.
+        limits: how long and how many.
+        clock: time; None: that of the database.
+    """
+
+    def __init__(
+        self, database: Database, *, listen_url: Secret, limits: Limits | None = None, clock: Clock | None = None
+    ) -> None:
+        self._db = database
+        self.limits = limits or Limits()
+        self._clock = clock or database.clock
+        self._judge = Judge(database.keys, database.allow_sandbox)
+        self._watched = Watched(forget_after_s=self.limits.forget_after_s, most_idle=self.limits.idle_bars)
+        self._reader = Reader(self._read, self._found, limits=self.limits, clock=self._clock)
+        self._streams = Streams(self._watched, limits=self.limits, clock=self._clock)
+        self._listener = Listener(
+            listen_url,
+            heard=self._heard,
+            resync=self._resync,
+            probe=self._probe,
+            proved=self._proved,
+            limits=self.limits,
+            clock=self._clock,
+        )
+        self._tasks = Tasks()
+        self._mode: Mode = "sweep"
+        self._first_proof = asyncio.Event()
+
+    async def start(self) -> None:
+        """Start to listen. Returns when the feed is live, or after the time in which it should be; never raises."""
+        works = (self._listener.run, self._reader.one_batch, self._sweep, self._timer)
+        for name, work in zip(("listener", "reader", "sweep", "timer"), works, strict=True):
+            self._tasks.start(name, for_ever(name, self._clock, work))
+        try:
+            async with asyncio.timeout(self.limits.stale_after_s):
+                await self._first_proof.wait()
+        except TimeoutError:
+            _log.warning(Event.FEED_STALE)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.close()
+
+    async def drain(self, deadline_s: float) -> int:
+        """Open no more streams, say goodbye to those there are, and wait for their end.
+
+        Arguments:
+            deadline_s: how long; what is open then is cut.
+        Returns:
+            How many were cut.
+        """
+        cut = await self._streams.drain(deadline_s)
+        _log.info(Event.STREAMS_DRAINED, cut=cut)
+        return cut
+
+    async def close(self) -> None:
+        """End every stream and every task."""
+        await self._streams.close()
+        await self._listener.stop()
+        await self._tasks.stop()
+        self._reader.close()
+        metrics.feed_live.set(0)
+
+    @property
+    def state(self) -> FeedState:
+        """How the feed stands now."""
+        proven_at = self._listener.proven_at
+        return FeedState(
+            is_live=self._listener.is_live(),
+            mode=self._mode,
+            heard_ago_s=None if proven_at is None else self._clock.monotonic() - proven_at,
+            watched=len(self._watched),
+            streams=len(self._streams),
+            is_draining=self._streams.is_draining,
+        )
+
+    async def known(self, bar_id: UUID, *, fresh: bool = False) -> Known:
+        """Return what customers of a bar are offered now (R3.1), from memory where that is known to be true.
+
+        Arguments:
+            fresh: read it, whatever is in memory: for those who have just written.
+        Raises:
+            BarNotFound: there is no such bar.
+            DatabaseFault, SchemaError: it cannot be had; offer no M-Pesa (spec 2).
+        """
+        entry = self._watched.use(bar_id, self._clock.monotonic())
+        if not fresh and entry.known is not None and self._may_trust(entry):
+            return entry.known
+        found = await self._ask(bar_id)
+        if (held := self._watched.get(bar_id)) is not None and held.bump is not None:
+            await asyncio.wait([held.bump])
+            found = await self._ask(bar_id)
+        # Not what was read where something newer was shown already (L3); but the truth, where no version can be moved.
+        if held is None or held.known is None or step(held.known, found) is Step.BUMP:
+            return found
+        return held.known
+
+    async def resolve(self, text: str) -> UUID:
+        """Return the id of the bar that an id or a slug means; an id wins (spec 6).
+
+        Raises:
+            BarNotFound: there is no such bar.
+            DatabaseFault, SchemaError: the database cannot be asked.
+        """
+        if (bar_id := uuid_in(text)) is not None:
+            entry = self._watched.get(bar_id)
+            if entry is not None and entry.known is not None and self._may_trust(entry):
+                return bar_id
+        return await resolve(self._db, text)
+
+    def is_current(self, known: Known, seen: str | None) -> bool:
+        """Return whether a client that has the version `seen` has all of `known`, so that nothing need be sent.
+
+        Without notices that cannot be told from a version: a writer may have moved none while nobody looked.
+        """
+        return seen == known.offer.version and self._mode == "notices"
+
+    def is_ahead(self, bar_id: UUID, seen: str | None) -> bool:
+        """Return whether a client has seen a newer version than this process, from another one (L3)."""
+        entry = self._watched.get(bar_id)
+        return entry is not None and entry.known is not None and entry.known.is_older_than(seen)
+
+    def join(self, bar_id: UUID, address: str, send: Send) -> Stream:
+        """Register a page. `open` it when its answer has begun, `leave` when it has ended.
+
+        Raises:
+            StreamRefused: a cap is reached, or the process is being stopped.
+        """
+        return self._streams.join(self._watched.use(bar_id, self._clock.monotonic()), address, send)
+
+    def open(self, stream: Stream, *, seen: str | None, is_stale: bool = False) -> None:
+        """Begin to write to a page: the newest frame, unless `seen` says that it has that; `stale` if need be.
+
+        Arguments:
+            seen: the version that the client has.
+            is_stale: its bar could not be read for it.
+        """
+        entry = stream.entry
+        stream.is_open = True
+        stream.stale_due, stream.frame_due = is_stale, not is_stale
+        entry.is_owed = entry.is_owed or is_stale
+        if entry.known is not None and not self._streams.is_stale and self.is_current(entry.known, seen):
+            stream.sent = entry.frame
+        self._streams.push(stream)
+
+    def leave(self, stream: Stream) -> None:
+        """Forget a page that has ended."""
+        self._streams.leave(stream)
+
+    def tick(self) -> None:
+        """Look at what time asks for; the shared timer calls it."""
+        if not self._streams.is_stale and not self._listener.is_live():
+            metrics.feed_live.set(0)
+            _log.warning(Event.FEED_STALE)
+            self._streams.say_stale()
+        self._streams.tick()
+        self._watched.forget_unused(self._clock.monotonic())
+
+    def _may_trust(self, entry: Entry) -> bool:
+        is_told = self._mode == "notices" and self._listener.is_connected and self._listener.is_live()
+        return is_told and entry.bump is None and not self._reader.is_dirty(entry.bar_id)
+
+    async def _ask(self, bar_id: UUID) -> Known:
+        found = await self._reader.ask(bar_id)
+        if found is None:
+            raise BarNotFound(NOT_FOUND)
+        return found
+
+    async def _read(self, bar_ids: Sequence[UUID]) -> Mapping[UUID, Known]:
+        return await read(self._db, self._judge, bar_ids)
+
+    def _found(self, bar_id: UUID, known: Known | None) -> None:
+        """Take in what a read found."""
+        entry = self._watched.get(bar_id)
+        if entry is None:
+            return
+        if known is None:
+            self._watched.forget(entry)
+            self._streams.dismiss(entry.streams)
+            return
+        match step(entry.known, known):
+            case Step.PUBLISH:
+                entry.hold(known)
+                self._streams.publish(entry)
+                entry.is_owed = False
+            case Step.REFRESH:
+                entry.known = known
+                if entry.is_owed:
+                    self._streams.publish(entry)
+                    entry.is_owed = False
+            case Step.BUMP if entry.bump is None:
+                entry.bump = self._tasks.start("bump", self._bump(entry))
+            case Step.IGNORE:
+                _log.warning(Event.FEED_VERSION_WENT_BACK, bar_id=str(bar_id))
+
+    async def _bump(self, entry: Entry) -> None:
+        try:
+            await offers.bump(self._db, entry.bar_id)
+            self._reader.wake(entry.bar_id)
+            metrics.feed_bumps.labels("done").inc()
+        except MpesaSyncError as error:  # the next sweep finds the difference again
+            self._streams.doubt(entry)
+            metrics.feed_bumps.labels("failed").inc()
+            _log.warning(Event.FEED_BUMP_FAILED, error=error.code, sqlstate=error.sqlstate)
+        finally:
+            entry.bump = None
+
+    def _heard(self, payload: str) -> None:
+        if payload == notices.EVERY_BAR:
+            for entry in self._watched:
+                self._reader.wake(entry.bar_id)
+            return
+        try:
+            bar_id = UUID(payload)
+        except ValueError:
+            return  # anybody may send on the channel
+        if self._watched.get(bar_id) is not None:
+            self._reader.wake(bar_id)
+
+    async def _resync(self, has_notices: bool) -> None:
+        """Read everything that is watched; called when notices are heard (again)."""
+        self._set_mode(has_notices)
+        await self._reader.sweep(entry.bar_id for entry in self._watched)
+
+    async def _probe(self, connection: Any) -> None:
+        """Prove that the connection answers, and wake what no notice told."""
+        told = {
+            entry.bar_id: entry.known
+            for entry in self._watched
+            if entry.known is not None and not self._reader.is_dirty(entry.bar_id)
+        }
+        epoch, missed = await offers.moved(connection, {bar_id: known.version for bar_id, known in told.items()})
+        missed += [bar_id for bar_id, known in told.items() if known.epoch != epoch]
+        for bar_id in missed:
+            if not self._reader.is_dirty(bar_id):
+                metrics.feed_missed.inc()
+                self._reader.wake(bar_id)
+
+    def _proved(self) -> None:
+        self._first_proof.set()
+        if self._streams.is_stale:
+            metrics.feed_live.set(1)
+            self._streams.say_live()
+
+    async def _sweep(self) -> None:
+        await self._clock.sleep(self.limits.sweep_every_s)
+        async with self._db.reading() as connection:
+            self._set_mode(await notices.installed(connection))
+        await self._reader.sweep(entry.bar_id for entry in self._watched)
+
+    def _set_mode(self, has_notices: bool) -> None:
+        mode: Mode = "notices" if has_notices else "sweep"
+        if mode != self._mode:
+            self._mode = mode
+            _log.info(Event.FEED_MODE, mode=mode)
+
+    async def _timer(self) -> None:
+        await self._clock.sleep(self.limits.tick_every_s)
+        self.tick()
