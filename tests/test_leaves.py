@@ -152,7 +152,7 @@ def test_every_error_has_a_code_a_status_and_a_docstring_of_its_own() -> None:
     assert retryable == {"TransientFault", "PoolExhausted", "ResourcesExhausted"}
     for cls in classes():
         assert re.fullmatch(r"[a-z_]+", cls.code)
-        assert cls.http_status in {400, 404, 409, 500, 503}
+        assert cls.http_status in {400, 401, 403, 404, 409, 429, 500, 503}
         assert cls.__doc__
         assert cls.__doc__ != (cls.__bases__[0].__doc__ or "")
 

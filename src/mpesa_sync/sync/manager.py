@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypeVar
 from uuid import UUID, uuid4
 
@@ -10,11 +9,10 @@ import msgspec
 
 from mpesa_sync.crypto import usability
 from mpesa_sync.db import alerts as alerts_sql
-from mpesa_sync.db import detection, installation, shape, transaction, unit
-from mpesa_sync.db.errormap import cause_of
+from mpesa_sync.db import detection, installation
 from mpesa_sync.db.operations import Operation
 from mpesa_sync.db.pool import Database
-from mpesa_sync.db.transaction import Committed, Done
+from mpesa_sync.db.transaction import Done
 from mpesa_sync.domain import availability, environments
 from mpesa_sync.domain.credentials import Environment
 from mpesa_sync.domain.inputs import bar_uuid, flag, line_of_text, named_environment, uuid_of
@@ -28,9 +26,8 @@ from mpesa_sync.errors import (
 )
 from mpesa_sync.sync import writer
 from mpesa_sync.sync.alert_kinds import RESOLVED_BY_SUCCESS, RESOLVED_BY_SWITCH_ON
-from mpesa_sync.sync.alerts import raise_alert
-from mpesa_sync.sync.operation_log import report
 from mpesa_sync.sync.results import RepairResult, SyncResult, ValidationResult
+from mpesa_sync.sync.settling import settled
 
 T = TypeVar("T")
 
@@ -100,7 +97,7 @@ class MpesaSyncManager:
                     "Switching on needs the key that opens the stored secrets: set MPESA_KMS_KEY, or pass "
                     "kms_keys to connect."
                 )
-            committed = await self._settled(operation, work, SyncResult, connection)
+            committed = await settled(self._db, operation, work, SyncResult, connection)
         except MpesaSyncError as error:
             error.result = _not_synced(operation_id, error)
             raise
@@ -208,33 +205,10 @@ class MpesaSyncManager:
                 actor=line_of_text("actor", actor),
                 reason=line_of_text("reason", reason, shortest=0, longest=500),
             )
-            return (await self._settled(operation, work, RepairResult, None)).result
+            return (await settled(self._db, operation, work, RepairResult)).result
         except MpesaSyncError as error:
             error.result = RepairResult(success=False, repaired=False, operation_id=operation_id, error=error.message)
             raise
-
-    async def _settled(
-        self,
-        operation: Operation,
-        work: Callable[[Any], Awaitable[Done[T]]],
-        answer: type[T],
-        connection: Any,
-    ) -> Committed[T]:
-        """Run the unit, log and count what became of it, and raise the alert that a failure calls for."""
-        if connection is not None:
-            return await transaction.join(connection, operation, work, answer)
-        clock = self._db.clock
-        started = clock.monotonic()
-        try:
-            committed = await unit.run(self._db, operation, work, answer)
-        except MpesaSyncError as caught:
-            error = await shape.named(self._db, caught)
-            report(operation, error.code, clock.monotonic() - started, error=error)
-            await raise_alert(self._db, error, bar_id=operation.bar_id, operation_id=operation.id)
-            raise error from cause_of(error, caught)
-        outcome = "replayed" if committed.replayed else "applied"
-        report(operation, outcome, clock.monotonic() - started, attempts=committed.attempts)
-        return committed
 
 
 async def _repair(connection: Any, operation: Operation, *, accept_stale: bool) -> Done[RepairResult]:

@@ -116,6 +116,29 @@ async def write_status(connection: Any, bar_id: UUID, environment: Environment |
     return written
 
 
+async def write_credentials(
+    connection: Any,
+    bar_id: UUID,
+    environment: Environment,
+    *,
+    shortcode: str | None,
+    secrets: Sequence[bytes | None],
+    as_text: bool = False,
+    callback_url: str | None = None,
+) -> None:
+    """Store the credentials of one environment of a locked bar; a row that is new is inactive (R1.4).
+
+    Arguments:
+        shortcode: None keeps what is stored.
+        secrets: consumer key, consumer secret and passkey, sealed; None keeps what is stored.
+        as_text: the columns of the secrets are text in this shape.
+        callback_url: for the shape that has this column; None for the others.
+    """
+    await connection.execute(
+        statements.WRITE_CREDENTIALS, bar_id, environment, shortcode, *secrets, as_text, callback_url
+    )
+
+
 async def write_shown(connection: Any, bar_id: UUID, shown: bool) -> Written:
     """Set the customer-facing flag of a locked bar; credentials are never written (R2.2, R5.4).
 

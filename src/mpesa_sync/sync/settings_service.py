@@ -1,0 +1,251 @@
+"""Saving a venue's M-Pesa settings: credentials and both status fields, in one transaction or not at all (R1.4, R4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from uuid import UUID, uuid4, uuid5
+
+import msgspec
+
+from mpesa_sync.crypto.cipher import seal
+from mpesa_sync.db import credentials, installation, settings, shape
+from mpesa_sync.db.operations import Operation
+from mpesa_sync.db.pool import Database
+from mpesa_sync.db.shape import Shape
+from mpesa_sync.db.transaction import Done
+from mpesa_sync.domain import availability, saving
+from mpesa_sync.domain.bars import BarFacts
+from mpesa_sync.domain.credentials import Environment
+from mpesa_sync.domain.saving import Save, SettingsChange
+from mpesa_sync.errors import BarNotFound, IntegrityFault, InvalidInput
+from mpesa_sync.identity import membership
+from mpesa_sync.identity.people import Person
+from mpesa_sync.sync import writer
+from mpesa_sync.sync.manager import MpesaSyncManager
+from mpesa_sync.sync.settling import settled
+
+_STATUS: Final = "status"
+"""Names the operation of the manager inside ours: its id follows from ours, so a repeat is the same one."""
+
+
+_NAMED: Final[dict[Environment, Literal["sandbox", "production"]]] = {
+    Environment.SANDBOX: "sandbox",
+    Environment.PRODUCTION: "production",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """Both fields, read back."""
+
+    enabled: bool
+    environment: str | None
+    changed: bool
+
+
+class Warned(msgspec.Struct, frozen=True):
+    """Something worth a second look, which did not stop the save."""
+
+    field: str
+    code: str
+    message: str
+
+
+class SettingsSaved(msgspec.Struct, frozen=True, kw_only=True):
+    """What is stored now, read back. Holds no secret.
+
+    `credentials_updated` and `bar_status_updated`: both fields are as asked (R4.3). `stored`: names of the fields of
+    the credentials that changed. `changed`: whether anything was written.
+    """
+
+    operation_id: UUID
+    bar_id: UUID
+    enabled: bool
+    environment: str | None
+    credentials_updated: bool
+    bar_status_updated: bool
+    stored: tuple[str, ...] = ()
+    changed: bool
+    warnings: tuple[Warned, ...] = ()
+
+
+class SettingsService:
+    """Saves what a signed-in person posted for a bar.
+
+    Arguments:
+        database: what `mpesa_sync.connect` gives; new secrets are sealed with its first key.
+        callback_url: for platforms whose credentials require one (`MPESA_SYNC_CALLBACK_URL`).
+    """
+
+    def __init__(self, database: Database, *, callback_url: str | None = None) -> None:
+        self._db = database
+        self._manager = MpesaSyncManager(database)
+        self._callback_url = callback_url
+        self._shape: Shape | None = None
+        self._allow_sandbox: bool | None = None
+
+    async def save(self, change: SettingsChange, person: Person, *, operation_id: UUID | None = None) -> SettingsSaved:
+        """Store credentials and switch, as one transaction with its audit entry (R4.1).
+
+        Membership and role are read in that transaction: who has lost them meanwhile writes nothing.
+
+        Arguments:
+            change: what was posted.
+            person: who posted it.
+            operation_id: the same id makes a repeat safe. None takes a new one.
+        Raises:
+            BarNotFound: no such bar, or not one of this person's.
+            NotAllowed: this person may read and not write.
+            InvalidSettings: names every wrong field; nothing was written (R4.4).
+            MpesaSyncError: as `MpesaSyncManager.sync_mpesa_status`; nothing was written unless it is
+                `OutcomeUnknown`. Its `operation_id` attribute names the operation.
+        """
+        operation = Operation(
+            id=operation_id or uuid4(),
+            kind="settings",
+            bar_id=change.bar_id,
+            actor=person.actor,
+            request=_request(change),
+        )
+
+        async def work(connection: Any) -> Done[SettingsSaved]:
+            await membership.require(connection, person, change.bar_id, to_write=True)
+            return await self._save(connection, change, operation)
+
+        return (await settled(self._db, operation, work, SettingsSaved)).result
+
+    async def _save(self, connection: Any, change: SettingsChange, operation: Operation) -> Done[SettingsSaved]:
+        bar = await writer.lock(connection, change.bar_id)
+        stored = await settings.stored_of(connection, change.bar_id)
+        if stored is None:
+            raise BarNotFound("Bar not found")
+        allow_sandbox = await self._allows_sandbox(connection)
+        save = saving.decide(change, stored.rows, allow_sandbox=allow_sandbox, last_active=stored.last_environment)
+        sealed = [None if secret is None else seal(self._db.keys, secret) for secret in save.secrets]
+        if save.fields:
+            await self._store(connection, change.bar_id, save, sealed, stored.callback_url)
+        status = await self._switch(connection, change, save, bar.facts, operation)
+        if save.fields:
+            await _require_stored(connection, change.bar_id, save, sealed)
+        result = SettingsSaved(
+            operation_id=operation.id,
+            bar_id=change.bar_id,
+            enabled=status.enabled,
+            environment=status.environment or (save.environment and save.environment.value),
+            credentials_updated=True,
+            bar_status_updated=True,
+            stored=save.fields,
+            changed=status.changed or bool(save.fields),
+            warnings=tuple(Warned(w.field, w.code, w.message) for w in save.warnings),
+        )
+        return Done(result, before={}, after=_remembered(save))
+
+    async def _switch(
+        self, connection: Any, change: SettingsChange, save: Save, facts: BarFacts, operation: Operation
+    ) -> _Status:
+        """Write the status asked for; where none is, see that both fields agree and are as they were."""
+        row = availability.judged_row(facts)
+        active = row.environment if row else None
+        wanted = change.enabled
+        environment = save.environment if wanted else None
+        if wanted is None:
+            if availability.direction(facts) is None:
+                after = (await writer.lock(connection, change.bar_id)).facts
+                if availability.shown(after) is not availability.shown(facts) or availability.direction(after):
+                    raise IntegrityFault("A trigger or rule of the database changed the status. Nothing was saved.")
+                return _Status(availability.authority(after), active and active.value, changed=False)
+            wanted, environment = availability.authority(facts), active
+        switched = await self._manager.sync_mpesa_status(
+            change.bar_id,
+            wanted,
+            environment=_NAMED[environment] if environment else None,
+            actor=operation.actor,
+            operation_id=uuid5(operation.id, _STATUS),
+            connection=connection,
+        )
+        if not (switched.credentials_updated and switched.bar_status_updated):
+            raise IntegrityFault("The status read back is not the one that was asked for. Nothing was saved.")
+        return _Status(wanted, switched.environment, switched.changed)
+
+    async def _store(
+        self, connection: Any, bar_id: UUID, save: Save, sealed: Sequence[bytes | None], other_callback_url: str | None
+    ) -> None:
+        columns = (await self._columns(connection)).tables["mpesa_credentials"]
+        assert save.environment is not None
+        callback = (self._callback_url or other_callback_url or "") if "callback_url" in columns else None
+        await writer.write_credentials(
+            connection,
+            bar_id,
+            save.environment,
+            shortcode=save.shortcode or None,
+            secrets=sealed,
+            as_text=columns["consumer_key_enc"] != "bytea",
+            callback_url=callback,
+        )
+        await settings.keep_details(connection, bar_id, save.environment, save.account_type, save.till_number)
+
+    async def _allows_sandbox(self, connection: Any) -> bool:
+        """Return whether sandbox credentials may serve customers: asked once, an installation stays what it is."""
+        if self._allow_sandbox is None:
+            self._allow_sandbox = await installation.allows_sandbox(connection, self._db)
+        return self._allow_sandbox
+
+    async def _columns(self, connection: Any) -> Shape:
+        """Return the shape of the platform's tables, looked at once."""
+        if self._shape is None:
+            self._shape = await shape.require(connection)
+        return self._shape
+
+
+async def _require_stored(connection: Any, bar_id: UUID, save: Save, sealed: Sequence[bytes | None]) -> None:
+    """Read the credentials back: a trigger or rule of the database may have kept or made something else (R4.3)."""
+    found = await settings.stored_of(connection, bar_id)
+    row = next((row for row in found.rows if row.environment is save.environment), None) if found else None
+    secrets = (await credentials.stored_secrets_of(connection, bar_id)).get(row.environment) if row else None
+    pairs = zip(sealed, secrets or (None, None, None), strict=True)
+    is_stored = (
+        row is not None
+        and row.shortcode == (save.shortcode or row.shortcode)
+        and (row.account_type, row.till_number) == (save.account_type, save.till_number)
+        # A column of type text holds hex (form 3).
+        and all(new is None or old in (new, b"\\x" + new.hex().encode()) for new, old in pairs)
+    )
+    if not is_stored:
+        raise IntegrityFault("A trigger or rule of the database changed the credentials. Nothing was saved.")
+
+
+def _request(change: SettingsChange) -> dict[str, Any]:
+    """Return what the audit keeps of a request: what was asked, and of secrets only that they were given."""
+    return {
+        "mpesa_enabled": change.enabled,
+        "mpesa_environment": change.environment and change.environment.value,
+        "mpesa_business_shortcode": change.shortcode if _is_number(change.shortcode) else None,
+        "given": [name for name in ("consumer_key", "consumer_secret", "passkey") if getattr(change, name)],
+    }
+
+
+def _is_number(text: str | None) -> bool:
+    """Return whether a posted number looks like one: anything else might be a secret in the wrong field."""
+    return text is not None and text.strip().isdigit() and len(text.strip()) <= 7
+
+
+def _remembered(save: Save) -> dict[str, Any]:
+    if not save.fields:
+        return {}
+    return {"saved": {"environment": save.environment and save.environment.value, "fields": list(save.fields)}}
+
+
+def require_bar_id(value: object) -> UUID:
+    """Return the id of a posted bar.
+
+    Raises:
+        InvalidInput: it is not the text of a UUID.
+    """
+    if isinstance(value, str):
+        try:
+            return UUID(value)
+        except ValueError:
+            pass
+    raise InvalidInput("barId", "must be the id of a bar, such as 7d9c2f64-0f0b-4d1e-9f0e-5a9b3c1d2e4f")
