@@ -61,4 +61,4 @@ lock: ## Resolve requirements/*.txt anew (needs uv)
 	  --no-emit-find-links --custom-compile-command "make lock" --quiet --output-file requirements/dev.txt
 
 clean: ## Remove what was built, but not the data under .mpesa-sync
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis test-artefacts

@@ -1,4 +1,4 @@
-"""`make bench`: measures everything and prints one table; `--only sync|fleet`, `--bars N,N`."""
+"""`make bench`: measures everything and prints one table; `--only sync|fleet|web|servers`, `--bars N,N`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import asyncio
 import tempfile
 from pathlib import Path
 
-from benchmarks import fleet, sync_status
+import uvloop
+
+from benchmarks import fleet, servers, sync_status, web
 from benchmarks.place import Row, machine
 from mpesa_sync.db import embedded
 
@@ -24,6 +26,8 @@ async def _measure(options: argparse.Namespace) -> None:
             print(machine(server), flush=True)
             if options.only in ("", "sync"):
                 _print(await sync_status.measure(server))
+            if options.only in ("", "web"):
+                _print(await web.measure(server))
             if options.only in ("", "fleet"):
                 for bars in options.bars.split(","):
                     _print(await fleet.measure(server, int(bars)))
@@ -32,9 +36,14 @@ async def _measure(options: argparse.Namespace) -> None:
 def main() -> None:
     """Read the arguments and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["", "sync", "fleet"], default="")
+    parser.add_argument("--only", choices=["", "sync", "fleet", "web", "servers"], default="")
     parser.add_argument("--bars", default="100000,1000000")
-    asyncio.run(_measure(parser.parse_args()))
+    options = parser.parse_args()
+    if options.only == "servers":  # a choice once made (decision 11): not measured with the rest
+        head, *rows = uvloop.run(servers.measure())
+        print("\n".join("| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *rows)))
+    else:
+        asyncio.run(_measure(options))
 
 
 if __name__ == "__main__":

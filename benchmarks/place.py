@@ -15,7 +15,7 @@ import asyncpg
 
 from mpesa_sync.crypto.cipher import seal
 from mpesa_sync.crypto.keyring import KeyRing, generate_key
-from mpesa_sync.db import embedded, migrations
+from mpesa_sync.db import embedded, migrations, notices
 from mpesa_sync.db.installation import Mode
 from mpesa_sync.db.pool import connect
 from mpesa_sync.secret import Secret
@@ -64,8 +64,13 @@ def url_of(server: embedded.Server, database: str) -> str:
     return urlunsplit(urlsplit(server.url)._replace(path=f"/{database}"))
 
 
-async def make_fleet(server: embedded.Server, name: str, bars: int, *, share: int = 6) -> str:
-    """Make a greenfield database of `bars` bars; return its URL.
+async def make_fleet(
+    server: embedded.Server, name: str, bars: int, *, share: int = 6, with_notices: bool = True
+) -> str:
+    """Make a database of `bars` bars; return its URL.
+
+    `with_notices`: with the notice triggers of a database of our own; False for one like a platform's, which a
+    migration attaches to.
 
     `share` tenths of them have credentials, and 30 % of those have drifted, half in each direction: with the
     default share 18 % of all bars (spec section 8). A bar without credentials does not show M-Pesa.
@@ -79,8 +84,11 @@ async def make_fleet(server: embedded.Server, name: str, bars: int, *, share: in
     ring = KeyRing.from_texts([KEY])
     sealed = [seal(ring, Secret(f"benchmark-{number}-secret")) for number in range(3)]
     async with plain(url) as connection:
+        await notices.remove(connection)  # put back below: the fleet itself need not be announced
         await connection.execute(_BARS, bars, share, timeout=600)
         await connection.execute(_CREDENTIALS, *sealed, share, timeout=600)
+        if with_notices:
+            await notices.install(connection)
         await connection.execute("vacuum analyze", timeout=600)
         await connection.execute("checkpoint", timeout=600)
     return url

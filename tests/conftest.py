@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from mpesa_sync.db import embedded
 from mpesa_sync.db.pool import Database, connect
-from tests.support import databases
+from tests.support import databases, web
 from tests.support.venues import KEY
 
 settings.register_profile(
@@ -112,3 +112,10 @@ async def sql(database_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
     """A plain connection to the same database: another program, and the observer."""
     async with databases.plain(database_url) as connection:
         yield connection
+
+
+@pytest.fixture
+async def site(db: Database, database_url: str) -> AsyncIterator[web.Site]:
+    """The web application over the fresh database, on a real socket."""
+    async with web.running(db, database_url) as serving:
+        yield serving

@@ -16,43 +16,31 @@ import pytest
 from mpesa_sync.cli import demo as command
 from mpesa_sync.cli import main
 from mpesa_sync.db import embedded
-from mpesa_sync.db.pool import connect
 from mpesa_sync.demo import claims, observer, scene, story, venues
 from mpesa_sync.demo.claims import Item, Shown, State
-from mpesa_sync.demo.narrator import Narrator
 from mpesa_sync.demo.stage import Stage
 from mpesa_sync.demo.story import STEPS, Played, Step
 from mpesa_sync.errors import EmbeddedServerError
-from mpesa_sync.secret import Secret
 from mpesa_sync.sync import writer
 from tests.support.cli import cli, environment
 from tests.support.databases import plain
+from tests.support.demo import demo, staged
 from tests.support.observer import database_hash
-from tests.support.venues import KEY, KEYS, add_bar
+from tests.support.venues import KEYS, add_bar
 
 MAX_SECONDS = 60.0
 
 
 @pytest.fixture
 async def stage(database_url: str, sql: Any) -> AsyncIterator[Stage]:
-    """The stage with its venues, on a database of the tests' server."""
-    await venues.add_all(sql, KEYS)
-    async with connect(database_url, kms_keys=[KEY]) as database:
-        with scene.logged() as events:
-            yield Stage(
-                database=database,
-                url=Secret(database_url),
-                key=KEY,
-                plain=sql,
-                narrator=Narrator(),
-                events=events,
-                server="test",
-            )
+    """The stage with its venues, served, on a database of the tests' server."""
+    async with staged(database_url, sql) as found:
+        yield found
 
 
 def test_the_whole_story_holds(tmp_path: Path) -> None:
     """Issue 2: `demo --check` exits 0 within a minute, names every item of the plan, and leaves nothing behind."""
-    ended = cli("demo", "--check", cwd=tmp_path, TMPDIR=str(tmp_path))
+    ended = demo("--check", cwd=tmp_path, TMPDIR=str(tmp_path))
     assert ended.code == 0, ended.out + ended.err
     for item in claims.plan():
         assert f"  {item.id:<5} {item.title}" in ended.out
@@ -68,7 +56,7 @@ def test_the_whole_story_holds(tmp_path: Path) -> None:
 
 def test_json_says_the_same(tmp_path: Path) -> None:
     """Spec 6: one object on stdout: every step with both fields before and after, every item with what was seen."""
-    ended = cli("demo", "--check", "--json", cwd=tmp_path)
+    ended = demo("--check", "--json", cwd=tmp_path)
     report = ended.json
     assert (ended.code, report["ok"]) == (0, True)
     assert report["duration_s"] < MAX_SECONDS
@@ -89,12 +77,12 @@ def test_here_its_venues_stay_for_the_other_commands(tmp_path: Path) -> None:
     The second time the environment names another database, which is not touched (spec 7), and the output cannot
     show a tick.
     """
-    ended = cli("demo", cwd=tmp_path)
+    ended = demo("--story", cwd=tmp_path)
     assert ended.code == 0, ended.out + ended.err
     for line in ("check", "explain mama-njeri", "repair mama-njeri", "migrate --dry-run"):
         assert f"mpesa_sync {line}\n" in ended.out
     elsewhere = "postgresql://nobody:geheim@127.0.0.1:1/theirs"
-    ended = cli("demo", cwd=tmp_path, url=elsewhere, MPESA_KMS_KEY="k" * 32, PYTHONIOENCODING="ascii")
+    ended = demo("--story", cwd=tmp_path, url=elsewhere, MPESA_KMS_KEY="k" * 32, PYTHONIOENCODING="ascii")
     assert ended.code == 0, ended.out + ended.err
     assert "unset MPESA_SYNC_DATABASE_URL MPESA_KMS_KEY" in ended.out
     assert "geheim" not in ended.out + ended.err
@@ -113,7 +101,7 @@ async def test_ctrl_c_ends_it_and_its_server(tmp_path: Path) -> None:
     """Spec 6: 130, and no PostgreSQL is left running."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "mpesa_sync", "demo", "--pace", "60"),
+        *("-m", "mpesa_sync", "demo", "--story", "--pace", "60"),
         cwd=tmp_path,
         env=environment(),
         stdout=asyncio.subprocess.PIPE,
@@ -188,7 +176,7 @@ def test_a_step_that_is_wrong_makes_it_red_and_the_others_go_on(
     out = capfd.readouterr().out
     assert "not so: the moon is made of cheese" in out
     assert "unexpected DivisionByZeroError: SQLSTATE 22012" in out
-    assert "2 of 18 steps did not hold: wrong, broken" in out
+    assert f"2 of {len(steps)} steps did not hold: wrong, broken" in out
 
 
 def test_a_claimed_step_that_is_missing_makes_it_red(
@@ -291,8 +279,19 @@ def test_secrets_are_new_in_every_run() -> None:
     assert set(first).isdisjoint(second)
 
 
-def test_a_pace_is_for_people(tmp_path: Path) -> None:
-    """Wrong paces are 64; a pipe is never waited for."""
-    assert cli("demo", "--check", "--pace", "-1", cwd=tmp_path).code == 64
-    assert cli("demo", "--check", "--pace", "soon", cwd=tmp_path).code == 64
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--check", "--pace", "-1"], "--pace"),
+        (["--check", "--pace", "soon"], "--pace"),
+        (["--pace", "1"], "--pace goes with --story"),
+        (["--json"], "--json goes with --check"),
+        (["--story", "--check"], "exclude each other"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told(options: list[str], said: str, tmp_path: Path) -> None:
+    """64, and nothing is started or served."""
+    ended = cli("demo", *options, cwd=tmp_path)
+    assert (ended.code, list(tmp_path.iterdir())) == (64, [])
+    assert said in ended.err
     assert command.PACE_S > 0

@@ -160,7 +160,8 @@ async def test_a_bar_that_must_keep_a_payment_method_rolls_back_the_pair_in_plai
     """existing-platform.md: the check of one shape refuses the switch-off (23514); both fields stay on."""
     bar = await add_bar(sql, mpesa_enabled=True, production=True)
     await sql.execute(
-        "update public.bars set payment_cash_enabled = false; set constraints all immediate; alter table public.bars add constraint one_method "
+        "update public.bars set payment_cash_enabled = false; set constraints all immediate; "
+        "alter table public.bars add constraint one_method "
         "check (mpesa_enabled or payment_card_enabled or payment_cash_enabled)"
     )
     before = await database_hash(sql)

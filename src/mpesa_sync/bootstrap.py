@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from mpesa_sync.crypto import keyfile
-from mpesa_sync.db import embedded
+from mpesa_sync.crypto.keyring import generate_key
+from mpesa_sync.db import embedded, migrations, shape
+from mpesa_sync.db.installation import Mode
 from mpesa_sync.db.pool import Database, connect
-from mpesa_sync.errors import ConfigurationError
+from mpesa_sync.errors import ConfigurationError, SchemaError
+from mpesa_sync.identity import token_key
 from mpesa_sync.monitoring import logs
 from mpesa_sync.secret import Secret
 from mpesa_sync.settings import DATABASE_URL, Settings, database_url_fault
@@ -60,6 +63,19 @@ class Opened:
     place: Place
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What a serving process works on. `jwt_secret` None: bearer tokens are not accepted."""
+
+    opened: Opened
+    jwt_secret: Secret | None
+
+    @property
+    def database(self) -> Database:
+        """Return the open database."""
+        return self.opened.database
+
+
 @asynccontextmanager
 async def opened(settings: Settings, *, database_url: str | None = None, home: Path = HOME) -> AsyncIterator[Opened]:
     """Open the database that is meant: the one given, else the one of the settings, else the embedded one.
@@ -91,6 +107,47 @@ async def opened(settings: Settings, *, database_url: str | None = None, home: P
                 f"{OPTION}; and there is no embedded server in ./{home}"
             ]
         )
+
+
+@asynccontextmanager
+async def served(settings: Settings, *, database_url: str | None = None, home: Path = HOME) -> AsyncIterator[Serving]:
+    """Open the database that a serving process works on, ready for it.
+
+    Where nothing names one, the embedded server of `home` is started, made from nothing where there is none, with a
+    key of its own (0600); a database that is named must have been prepared by `db init`.
+
+    Arguments:
+        settings: what the environment says.
+        database_url: outranks the settings; None where nothing was given.
+        home: the folder of the embedded server.
+    Raises:
+        ConfigurationError: a URL or a key file is not fit for use.
+        EmbeddedServerError: the embedded server does not start.
+        SchemaError: the database named lacks what is ours, or has it in another version.
+    """
+    place = _named(settings, database_url)
+    if place is not None:
+        async with _connected(place, settings) as found:
+            async with found.database.reading() as connection:
+                await _require_current(connection)
+            yield Serving(found, settings.jwt_secret)
+        return
+    async with embedded.running(home) as server:
+        keys = settings.kms_keys or _key_of(home) or (_new_key(home),)
+        place = Place(Secret(server.url), f"the embedded server in ./{home}", keys, is_embedded=True)
+        async with _connected(place, settings) as found:
+            async with found.database.reading() as connection:
+                empty = not (await shape.inspect(connection)).tables
+            await migrations.migrate(found.database, mode=Mode.GREENFIELD, create_platform_tables=empty)
+            yield Serving(found, settings.jwt_secret or token_key.read(home) or token_key.create(home))
+
+
+async def _require_current(connection: Any) -> None:
+    state = await migrations.state(connection)
+    if not state.is_current:
+        found = "is not installed" if state.applied is None else f"is at version {state.applied}, not {state.newest}"
+        raise SchemaError(f"The schema mpesa_sync {found} in this database. Run 'mpesa-sync db init' first.")
+    await shape.require(connection)
 
 
 def configure_logging(settings: Settings, *, level: int = logging.INFO) -> None:
@@ -132,6 +189,13 @@ def _key_of(home: Path) -> tuple[Secret, ...]:
         return (keyfile.read(home / KEY_FILE),)
     except FileNotFoundError:
         return ()
+
+
+def _new_key(home: Path) -> Secret:
+    """Make the key of the embedded server's secrets, and keep it."""
+    key = generate_key()
+    keyfile.create(home / KEY_FILE, key)
+    return key
 
 
 def _query(query: str, name: str) -> str | None:

@@ -1,9 +1,11 @@
-"""`demo`: the whole story on a real PostgreSQL of its own; `--check` plays it fast and says whether it held."""
+"""`demo`: the problem and its solution on a real PostgreSQL of its own, served to a browser or told as a story."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -13,11 +15,11 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from mpesa_sync.bootstrap import HOME
+from mpesa_sync.bootstrap import HOME, configure_logging
 from mpesa_sync.cli import output
 from mpesa_sync.cli.exit_codes import ExitCode
 from mpesa_sync.cli.options import examples
-from mpesa_sync.demo import claims, opening, scene, story
+from mpesa_sync.demo import claims, first_view, opening, scene, site, story
 from mpesa_sync.demo.claims import Claim
 from mpesa_sync.demo.narrator import Narrator
 from mpesa_sync.demo.story import Played
@@ -42,8 +44,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 def register(app: typer.Typer) -> None:
     """Add `demo` to the app."""
     epilog = examples(
-        ("mpesa-sync demo", "Play the story, and keep its venues in ./.mpesa-sync to explore."),
-        ("mpesa-sync demo --check", "Play it in a temporary folder; exit code 0 where all of it held, else 1."),
+        ("mpesa-sync demo", "Serve the sample venues to a browser, and print where to begin."),
+        ("mpesa-sync demo --story", "Tell it in the terminal instead, step by step, and check every claim."),
+        ("mpesa-sync demo --check", "The same fast, in a temporary folder; exit code 0 or 1."),
         ("mpesa-sync demo --check --json", "The same for a program."),
     )
     app.command("demo", epilog=epilog)(demo)
@@ -51,6 +54,10 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     context: typer.Context,
+    as_story: Annotated[
+        bool,
+        typer.Option("--story", help="Tell it step by step, here in the terminal, and end.", show_default=False),
+    ] = False,
     check: Annotated[
         bool,
         typer.Option("--check", help="Play it fast, in a temporary folder, and check every claim.", show_default=False),
@@ -62,29 +69,71 @@ def demo(
             metavar="SECONDS",
             min=0,
             max=60,
-            help="Wait this long after each step.",
+            help="With --story: wait this long after each step.",
             show_default=f"{PACE_S} on a terminal, else 0",
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead of the story.", show_default=False)
+        bool, typer.Option("--json", help="With --check: print one JSON object.", show_default=False)
     ] = False,
 ) -> int:
     """Show the problem and its solution on a real PostgreSQL.
 
-    Starts a PostgreSQL of its own, fills it with sample venues in every state, and plays what can happen to
-    them: switched on and off, refused, failed in the middle, retried, drifted, migrated. Every claim is checked
-    against the database. Uses no database of yours, whatever the settings name; the data of the last demo in
-    this folder is replaced.
+    Starts a PostgreSQL of its own, fills it with sample venues in every state, some of them drifted, and serves the
+    staff's and the customers' pages side by side at /demo, with ways to break and to mend, until Ctrl-C. Listens on
+    this machine only, on the port of MPESA_SYNC_HTTP_PORT or any free one. Uses no database of yours, whatever the
+    settings name; the data of the last demo in this folder is replaced.
     """
+    _refuse_mixtures(as_story=as_story, check=check, pace=pace, as_json=as_json)
+    if not (as_story or check):
+        return asyncio.run(_serve())
     if pace is None:
-        pace = PACE_S if sys.stdout.isatty() and not (check or as_json) else 0.0
+        pace = PACE_S if sys.stdout.isatty() and not check else 0.0
     narrator = Narrator(pace_s=pace, silent=as_json)
     play = _in_temporary_folder if check else _here
     report = asyncio.run(play(narrator, debug=context.obj.debug))
     if as_json:
         output.json_result(report)
     return ExitCode.OK if report.ok else ExitCode.ERROR
+
+
+def _refuse_mixtures(*, as_story: bool, check: bool, pace: float | None, as_json: bool) -> None:
+    faults = []
+    if as_story and check:
+        faults.append("--story and --check exclude each other: the second is the first without a person")
+    if pace is not None and not (as_story or check):
+        faults.append("--pace goes with --story")
+    if as_json and not check:
+        faults.append("--json goes with --check")
+    if faults:
+        raise ConfigurationError(faults)
+
+
+async def _serve() -> ExitCode:
+    """Serve the demo of this folder until SIGINT or SIGTERM."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    settings = _settings()
+    configure_logging(settings, level=logging.WARNING)
+    output.note("Starting a PostgreSQL of the demo's own; other databases are not touched.")
+    async with (
+        scene.prepared(HOME, Narrator(), quiet=False) as stage,
+        site.served(stage, port=settings.http_port) as served,
+    ):
+        await first_view.show(stage, served, program=_program(), unset=_misleading())
+        await stop.wait()
+        output.note("Stopping: open pages are told to come back.")
+    return ExitCode.OK
+
+
+def _settings() -> Settings:
+    """Return the settings; their defaults where something in them is wrong, which is no matter of the demo's."""
+    try:
+        return Settings.load()
+    except ConfigurationError:
+        return Settings()
 
 
 async def _in_temporary_folder(narrator: Narrator, *, debug: bool) -> Report:
@@ -99,7 +148,7 @@ async def _here(narrator: Narrator, *, debug: bool) -> Report:
 async def _play(home: Path, narrator: Narrator, *, keep: bool, debug: bool) -> Report:
     started = time.monotonic()
     output.note("Starting a PostgreSQL of the demo's own; other databases are not touched.")
-    async with scene.prepared(home, narrator) as stage:
+    async with scene.prepared(home, narrator) as stage, site.served(stage) as stage.site:
         await opening.problem(stage)
         played = await story.play(stage, story.STEPS, debug=debug)
         judged = claims.judged(claims.plan(), played)

@@ -23,12 +23,14 @@ PROGRAM: Final = "mpesa-sync"
 
 COMMANDS: Final = (
     "mpesa_sync.cli.demo",
+    "mpesa_sync.cli.serve",
     "mpesa_sync.cli.check",
     "mpesa_sync.cli.explain",
     "mpesa_sync.cli.migrate",
     "mpesa_sync.cli.repair",
     "mpesa_sync.cli.db",
     "mpesa_sync.cli.keys",
+    "mpesa_sync.cli.staff",
 )
 """Modules with a `register(app)`, in the order of the help: a new command group is one more line here."""
 

@@ -62,11 +62,11 @@ def on_database(
 
 async def _run(settings: Settings, database_url: str | None, work: Work) -> ExitCode:
     async with bootstrap.opened(settings, database_url=database_url) as opened:
-        await _announce(opened)
+        await announce(opened)
         return await work(opened)
 
 
-async def _announce(opened: Opened) -> None:
+async def announce(opened: Opened) -> None:
     """Print which database this is, before anything is said about it (spec 6)."""
     try:
         async with opened.database.reading() as connection:

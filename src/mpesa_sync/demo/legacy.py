@@ -15,6 +15,8 @@ STAFF_APP: Final = (
     "update public.mpesa_credentials set is_active = $2 where tenant_id = $1 and environment = 'production'"
 )
 """The old staff app: it knows the credentials only."""
+STAFF_APP_ALL: Final = "update public.mpesa_credentials set is_active = $2 where tenant_id = $1"
+"""The same, for venues whose credentials are for either environment."""
 SUPPORT_SCRIPT: Final = "update public.bars set mpesa_enabled = $2 where id = $1"
 """A support script: it knows the customers' flag only."""
 NEW_SECRETS: Final = """
@@ -22,6 +24,12 @@ update public.mpesa_credentials set consumer_key_enc = $2, consumer_secret_enc =
  where tenant_id = $1 and environment = 'production'
 """
 """Saving credentials, as a settings service does it."""
+
+KILL_CONNECTIONS: Final = """
+select count(pg_terminate_backend(pid)) from pg_catalog.pg_stat_activity
+ where datname = current_database() and backend_type = 'client backend' and application_name like 'mpesa-sync%'
+"""
+"""What an administrator, or a failover, does to every connection of ours."""
 
 FREEZE: Final = """
 create function public.legacy_freeze() returns trigger language plpgsql as $$

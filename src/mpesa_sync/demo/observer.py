@@ -52,8 +52,19 @@ select count(*) as times, min(xmin::text) as transaction, min(outcome) as outcom
        min(before ->> 'mpesa_enabled') as before, min(after ->> 'mpesa_enabled') as after
   from mpesa_sync.operations where id = $1
 """
+LAST_OPERATION: Final = """
+select o.actor, o.kind, o.xmin::text as transaction, o::text as line, o.xmin = s.changed_in::xid as moved_the_version
+  from mpesa_sync.operations o join mpesa_sync.bar_state s using (bar_id)
+ where o.bar_id = $1 and o.kind = 'settings' order by o.started_at desc limit 1
+"""
+"""The last save of a bar, and whether its transaction is the one that moved the bar's version."""
 ALERTS: Final = """
 select kind, state, cause, sqlstate, what_to_do, count from mpesa_sync.alerts where bar_id = $1 order by last_seen desc
+"""
+SECRETS: Final = """
+select md5(string_agg(k.environment || k.consumer_key_enc::text || k.consumer_secret_enc::text || k.passkey_enc::text,
+                      ',' order by k.environment))
+  from public.mpesa_credentials k where k.tenant_id = $1
 """
 JOURNAL: Final = "select count(*) from mpesa_sync.migration_journal where run_id = $1"
 
@@ -100,6 +111,12 @@ async def see(connection: Any, bar_id: UUID) -> Fields:
 async def see_all(connection: Any) -> dict[UUID, Fields]:
     """Return both fields of every bar as committed, of one moment."""
     return {record["id"]: _fields(record) for record in await connection.fetch(SEE_ALL)}
+
+
+async def stored_secrets(connection: Any, bar_id: UUID) -> str | None:
+    """Return a digest of the stored secrets of a bar, None where there are none."""
+    found: str | None = await connection.fetchval(SECRETS, bar_id)
+    return found
 
 
 async def digests(connection: Any) -> dict[str, str]:

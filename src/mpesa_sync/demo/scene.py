@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from mpesa_sync.demo import venues
 from mpesa_sync.demo.narrator import Narrator
 from mpesa_sync.demo.stage import Stage
 from mpesa_sync.errors import EmbeddedServerError
+from mpesa_sync.identity import token_key
 from mpesa_sync.secret import Secret
 
 MARK: Final = "Made by 'mpesa-sync demo', which makes it anew at each run."
@@ -45,9 +46,11 @@ class DemoBusy(EmbeddedServerError):
 
 
 @asynccontextmanager
-async def prepared(home: Path, narrator: Narrator) -> AsyncIterator[Stage]:
+async def prepared(home: Path, narrator: Narrator, *, quiet: bool = True) -> AsyncIterator[Stage]:
     """Start the embedded server of `home`, make the demo's database anew, and give the stage with its venues.
 
+    Arguments:
+        quiet: collect what the product logs in place of printing it.
     Raises:
         DemoBusy: another demo is playing here.
         EmbeddedServerError: the server does not start, or its database holds data that no demo made.
@@ -61,11 +64,13 @@ async def prepared(home: Path, narrator: Narrator) -> AsyncIterator[Stage]:
             async with connect(url, kms_keys=[key], application_name="mpesa-sync demo") as database:
                 await migrations.migrate(database, mode=Mode.GREENFIELD, create_platform_tables=True)
                 await venues.add_all(plain, KeyRing.from_texts([key]))
-                with logged() as events:
+                with ExitStack() as held:
+                    events = held.enter_context(logged()) if quiet else []
                     yield Stage(
                         database=database,
                         url=url,
                         key=key,
+                        token_key=token_key.create(home),
                         plain=plain,
                         narrator=narrator,
                         events=events,

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mpesa_sync.db.pool import Database, connect
 from mpesa_sync.demo import observer
@@ -21,6 +21,9 @@ from mpesa_sync.errors import MpesaSyncError
 from mpesa_sync.secret import Secret
 from mpesa_sync.settings import DATABASE_URL
 from mpesa_sync.sync.manager import MpesaSyncManager
+
+if TYPE_CHECKING:
+    from mpesa_sync.demo.site import Site
 
 STAFF: Final = "staff:wanjiku"
 """Who switches in the story, as the audit names her."""
@@ -37,6 +40,7 @@ class Stage:
     """The database under play, another program's connection to it, and the narrator.
 
     `events`: what the product has logged so far. `changes`: before and after of the step that is playing.
+    `token_key` signs bearer tokens. `site`: where it is served, None while it is not.
     """
 
     database: Database
@@ -46,6 +50,8 @@ class Stage:
     narrator: Narrator
     events: list[dict[str, Any]]
     server: str
+    token_key: Secret
+    site: Site | None = None
     changes: list[dict[str, Any]] = field(default_factory=list)
 
     @property

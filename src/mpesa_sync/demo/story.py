@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mpesa_sync.demo import history, switching, trouble
+from mpesa_sync.demo import history, live_story, switching, trouble, web_story
 from mpesa_sync.demo.stage import Stage, StoryBroken
 from mpesa_sync.errors import MpesaSyncError
 
@@ -75,6 +75,19 @@ STEPS: Final = (
         "poisoned", "Migration with a poisoned record", ("T4.1", "T5.1", "R2.2", "R2.4", "P3", "P4"), history.poisoned
     ),
     Step("verified", "Migration finished and verified", ("T4.1", "T5.1", "R2.2", "R2.3", "P3"), history.verified),
+    Step("sign-in", "Signing in, over HTTP from here on", ("T2.1",), web_story.sign_in),
+    Step("save-form", "Saving through the staff's form", ("T2.1", "R1.4", "R4.1", "P6"), web_story.save_form),
+    Step("save-api", "Saving through the API", ("T2.1", "R4.1", "R4.3", "P6"), web_story.save_api),
+    Step("save-rejected", "A rejected save changes nothing", ("T2.1", "R4.4", "P7"), web_story.save_rejected),
+    Step("rollback-http", "A database error, seen over HTTP", ("T2.1", "R4.2", "P6"), web_story.rollback),
+    Step("streamed", "Changes on an open page, whoever made them", ("T7.1", "R3.2", "P5"), live_story.streamed),
+    Step(
+        "without-script",
+        "The page without JavaScript",
+        ("T7.1", "R3.1", "R3.3", "R3.4", "P5"),
+        live_story.without_script,
+    ),
+    Step("foreign-bar", "A bar of others looks like none", ("T2.1",), web_story.foreign_bar),
 )
 """In the order in which they are told: each leaves the venues as the next one expects them."""
 

@@ -18,11 +18,21 @@ _NAMESPACE: Final = UUID("6f7d8a52-9f0e-5f0a-8c39-5a1d2f4b7c11")
 ADD_BAR: Final = """
 insert into public.bars (id, name, slug, mpesa_enabled, payment_cash_enabled, payment_card_enabled, mpesa_environment)
 values ($1, $2, $3, $4, $5, $6, $7)
+on conflict (id) do update
+   set (name, slug, mpesa_enabled, payment_cash_enabled, payment_card_enabled, mpesa_environment, active)
+     = (excluded.name, excluded.slug, excluded.mpesa_enabled, excluded.payment_cash_enabled,
+        excluded.payment_card_enabled, excluded.mpesa_environment, true)
 """
+"""Where it is there already it is put back: its version goes on, and never back (facts/live.md, L3)."""
 ADD_CREDENTIALS: Final = """
 insert into public.mpesa_credentials
   (tenant_id, environment, business_shortcode, consumer_key_enc, consumer_secret_enc, passkey_enc, is_active)
 values ($1, $2, $3, $4, $5, $6, $7)
+"""
+DROP_CREDENTIALS: Final = """
+with details as (delete from mpesa_sync.credential_details where bar_id = any($1::uuid[])),
+     alerts as (delete from mpesa_sync.alerts where bar_id = any($1::uuid[]))
+delete from public.mpesa_credentials where tenant_id = any($1::uuid[])
 """
 
 
@@ -88,13 +98,38 @@ def stored_secrets(keys: KeyRing, sealed: Sealed) -> list[bytes]:
 
 async def add_all(connection: Any, keys: KeyRing) -> None:
     """Insert every sample venue, as the platform's own programs would."""
-    for number, venue in enumerate(VENUES):
-        environment = "sandbox" if venue.sandbox is True and venue.production == "absent" else "production"
-        cash = not venue.only_mpesa
-        await connection.execute(
-            ADD_BAR, venue.id, venue.name, venue.slug, venue.mpesa_enabled, cash, cash, environment
-        )
-        for name, is_active in (("production", venue.production), ("sandbox", venue.sandbox)):
-            if is_active != "absent":
-                blobs = stored_secrets(keys, venue.sealed)
-                await connection.execute(ADD_CREDENTIALS, venue.id, name, str(600_100 + number), *blobs, is_active)
+    for venue in VENUES:
+        await connection.execute(ADD_BAR, *_bar(venue))
+        await _add_credentials(connection, keys, venue)
+
+
+async def put_back(connection: Any, keys: KeyRing) -> None:
+    """Bring every sample venue into the state of the start, in one transaction; alerts about them go, too."""
+    async with connection.transaction():
+        await connection.execute(DROP_CREDENTIALS, [venue.id for venue in VENUES])
+        for venue in VENUES:
+            await connection.execute(ADD_BAR, *_bar(venue))
+            await _add_credentials(connection, keys, venue)
+
+
+def named(slug: str) -> Venue | None:
+    """Return the sample venue of a slug."""
+    return next((venue for venue in VENUES if venue.slug == slug), None)
+
+
+def shortcode(venue: Venue) -> str:
+    """Return the number that customers of a venue pay to."""
+    return str(600_100 + VENUES.index(venue))
+
+
+def _bar(venue: Venue) -> tuple[Any, ...]:
+    environment = "sandbox" if venue.sandbox is True and venue.production == "absent" else "production"
+    cash = not venue.only_mpesa
+    return venue.id, venue.name, venue.slug, venue.mpesa_enabled, cash, cash, environment
+
+
+async def _add_credentials(connection: Any, keys: KeyRing, venue: Venue) -> None:
+    for name, is_active in (("production", venue.production), ("sandbox", venue.sandbox)):
+        if is_active != "absent":
+            blobs = stored_secrets(keys, venue.sealed)
+            await connection.execute(ADD_CREDENTIALS, venue.id, name, shortcode(venue), *blobs, is_active)

@@ -1,0 +1,103 @@
+"""What the OpenAPI document says beyond the signatures: the posted body, the answers, who may ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from litestar.config.app import AppConfig
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.openapi.spec import Components, OpenAPIMediaType, Operation, RequestBody, Schema, SecurityScheme
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
+
+from mpesa_sync.web.api.settings_body import MAX_TEXT
+from mpesa_sync.web.problems import PROBLEM_JSON, Problem
+
+DOCUMENT: Final = "/api/openapi.json"
+SIGNED_IN: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"session": []}]
+
+
+def failures(*statuses: int) -> dict[int, ResponseSpec]:
+    """Return the answers of a route that are problem documents."""
+    return {
+        status: ResponseSpec(
+            Problem, generate_examples=False, media_type=PROBLEM_JSON, description="A problem document."
+        )
+        for status in statuses
+    }
+
+
+def config() -> OpenAPIConfig:
+    """Return how the document is made: served as JSON at `DOCUMENT`, and nothing else."""
+    return OpenAPIConfig(
+        title="mpesa-sync",
+        version="1",
+        description="A venue's M-Pesa switch and what its customers are offered, as one fact.",
+        path="/api",
+        render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+        components=Components(
+            security_schemes={
+                "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
+                "session": SecurityScheme(
+                    type="apiKey",
+                    name="mpesa_sync_session",
+                    security_scheme_in="cookie",
+                    description="Requests that change something need the header X-CSRF-Token as well.",
+                ),
+            }
+        ),
+    )
+
+
+def _text(description: str, *, longest: int = MAX_TEXT) -> Schema:
+    return Schema(type=[OpenAPIType.STRING, OpenAPIType.NULL], max_length=longest, description=description)
+
+
+_SETTINGS: Final = Schema(
+    type=OpenAPIType.OBJECT,
+    description="A secret that is left out, blank or the mask (sixteen U+2022) keeps what is stored.",
+    required=["barId"],
+    properties={
+        "barId": Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.UUID, description="The bar."),
+        "mpesa_enabled": Schema(
+            type=[OpenAPIType.BOOLEAN, OpenAPIType.NULL], description="Switch M-Pesa on or off; left out: unchanged."
+        ),
+        "mpesa_environment": Schema(
+            type=[OpenAPIType.STRING, OpenAPIType.NULL],
+            enum=["sandbox", "production", None],
+            description="Whose credentials these are; left out: the only ones there are.",
+        ),
+        "mpesa_business_shortcode": _text("PayBill or store number, 5 to 7 digits."),
+        "mpesa_account_type": Schema(
+            type=[OpenAPIType.STRING, OpenAPIType.NULL],
+            enum=["paybill", "till", None],
+            description="How the venue is paid; a till needs both numbers.",
+        ),
+        "mpesa_till_number": _text("The till number, 5 to 7 digits, for a till."),
+        "mpesa_consumer_key": _text("From the Daraja portal."),
+        "mpesa_consumer_secret": _text("From the Daraja portal."),
+        "mpesa_passkey": _text("From the Daraja portal or Safaricom's mail."),
+    },
+)
+
+
+@dataclass
+class SettingsOperation(Operation):
+    """POST /api/mpesa-settings: its body is read by us, so that nothing of it can be echoed, and described here."""
+
+    request_body: RequestBody | None = field(
+        default_factory=lambda: RequestBody(
+            required=True, content={"application/json": OpenAPIMediaType(schema=_SETTINGS)}
+        )
+    )
+
+    def __post_init__(self) -> None:
+        self.request_body = RequestBody(required=True, content={"application/json": OpenAPIMediaType(schema=_SETTINGS)})
+
+
+def install(app: AppConfig) -> AppConfig:
+    """Put the document into an application."""
+    app.openapi_config = config()
+    return app

@@ -1,0 +1,66 @@
+"""The application: every route, how errors are answered, and what wraps it. Reads top to bottom in that order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from litestar import Litestar
+from litestar.exceptions import HTTPException
+from litestar.types import ControllerRouterHandler
+
+from mpesa_sync.errors import MpesaSyncError
+from mpesa_sync.web import body, health, problems, static_files
+from mpesa_sync.web.api import mpesa_settings, openapi, operations
+from mpesa_sync.web.context import Context
+from mpesa_sync.web.customer import menu, payment_methods
+from mpesa_sync.web.security import SecurityHeaders
+from mpesa_sync.web.staff import mpesa, sign_in, venues
+from mpesa_sync.web.streams import StreamsFirst
+
+
+def create_app(
+    context: Context, *, more_routes: Sequence[ControllerRouterHandler] = (), framed: bool = False
+) -> SecurityHeaders:
+    """Return the web application.
+
+    Arguments:
+        context: what the routes work with.
+        more_routes: routes of the demo.
+        framed: whether pages may show each other in frames: for the demo only.
+    """
+    app = Litestar(
+        route_handlers=[*routes(), *more_routes],
+        exception_handlers={
+            MpesaSyncError: problems.on_our_error,
+            HTTPException: problems.on_http_error,
+            Exception: problems.on_unexpected,
+        },
+        openapi_config=openapi.config(),
+        request_max_body_size=body.MAX_BYTES,
+        logging_config=None,
+        state=context.state(),
+    )
+    return SecurityHeaders(StreamsFirst(app, context.hub), framed=framed)
+
+
+def routes() -> list[ControllerRouterHandler]:
+    """Return every route but those of the demo."""
+    return [
+        mpesa_settings.save,
+        mpesa_settings.read,
+        operations.read,
+        payment_methods.read,
+        payment_methods.events,
+        menu.show,
+        sign_in.show,
+        sign_in.submit,
+        sign_in.leave,
+        venues.show,
+        mpesa.show,
+        mpesa.save,
+        mpesa.switch,
+        mpesa.status,
+        health.livez,
+        health.readyz,
+        static_files.show,
+    ]

@@ -1,0 +1,97 @@
+"""Templates become HTML here, and static files get addresses that change with their content. No route, no I/O later.
+
+Everything is read once, when the module is imported: a page is put together from memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Final
+
+import jinja2
+
+from mpesa_sync.web.texts import TEXTS, text
+from mpesa_sync.web.views import plain
+
+_TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
+_IMPORT: Final = re.compile(r'(?<=from "\./)[a-z]+\.js(?=")')
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One static file: its bytes, its media type, and a digest of the content (16 hex digits)."""
+
+    name: str
+    body: bytes
+    content_type: str
+    digest: str
+
+    @property
+    def url(self) -> str:
+        """Return its address; another content has another address, so it may be cached for ever."""
+        return f"/static/{self.name}?v={self.digest}"
+
+
+def _load() -> Mapping[str, Asset]:
+    folder = resources.files("mpesa_sync.web") / "static"
+    texts = {entry.name: entry.read_text("utf-8") for entry in folder.iterdir() if entry.name.split(".")[-1] in _TYPES}
+    assets: dict[str, Asset] = {}
+
+    def load(name: str) -> Asset:
+        if name not in assets:
+            # A module that is imported gets its digest into the importing one, whose digest then follows it.
+            linked = _IMPORT.sub(lambda found: f"{found[0]}?v={load(found[0]).digest}", texts[name])
+            body = linked.encode()
+            digest = hashlib.sha256(body).hexdigest()[:16]
+            assets[name] = Asset(name, body, _TYPES[name.split(".")[-1]], digest)
+        return assets[name]
+
+    for name in texts:
+        load(name)
+    return assets
+
+
+ASSETS: Final = _load()
+"""Every static file by its name."""
+
+
+def static_url(name: str) -> str:
+    """Return the address of a static file.
+
+    Raises:
+        KeyError: there is no such file.
+    """
+    return ASSETS[name].url
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("mpesa_sync.web", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.globals.update(t=text, has_text=TEXTS.__contains__, static=static_url)
+    environment.filters["plain"] = plain
+    return environment
+
+
+_ENVIRONMENT: Final = _environment()
+
+
+def render(template_name: str, **context: Any) -> str:
+    """Return a page as HTML. Every template takes `view`, a value of `web.views` of its own kind.
+
+    Whatever the value holds is escaped; lone surrogates, which no encoding carries, become question marks.
+
+    Raises:
+        jinja2.UndefinedError: the context lacks something that the template names.
+    """
+    html = _ENVIRONMENT.get_template(template_name).render(**context)
+    return html.encode("utf-8", "replace").decode("utf-8")

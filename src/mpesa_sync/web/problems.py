@@ -1,0 +1,171 @@
+"""Errors as `application/problem+json` for programs and as a page for people. Never a database text, never a secret."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+from uuid import UUID
+
+import msgspec
+from litestar import MediaType, Request, Response
+from litestar.exceptions import HTTPException
+
+from mpesa_sync.errors import (
+    BarNotFound,
+    DatabaseFault,
+    InvalidInput,
+    InvalidSettings,
+    MpesaSyncError,
+    OutcomeUnknown,
+    TooManyAttempts,
+)
+from mpesa_sync.monitoring import logs
+from mpesa_sync.monitoring.names import Event
+from mpesa_sync.web import pages, views
+
+_log: Final = logs.get("web")
+PROBLEM_JSON: Final = "application/problem+json"
+OPERATION: Final = "operation_id"
+"""In a request's state: the operation that a failing request was about."""
+_UNEXPECTED: Final = "Something unexpected happened. Nothing is known to be wrong with what you sent."
+_WORDS: Final = {
+    400: ("malformed_request", "The request cannot be read."),
+    404: ("not_found", "There is nothing here."),
+    405: ("method_not_allowed", "This address does not answer to this method."),
+    413: ("body_too_large", "The request is too large."),
+    415: ("unsupported_media_type", "Send application/json."),
+}
+_GENERAL: Final = frozenset({"unexpected", BarNotFound.code, *(code for code, _ in _WORDS.values())})
+"""Codes whose text says less than the page's own."""
+
+
+class FieldProblem(msgspec.Struct, frozen=True):
+    """One wrong field."""
+
+    field: str
+    code: str
+    message: str
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """The error document (spec R4).
+
+    `error` is the text, `code` its stable name. `retryable`: whether the same request may succeed later.
+    `outcome`: `failed`, nothing was written; `unknown`, ask for the operation before repeating it.
+    """
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    error: str
+    code: str
+    retryable: bool = False
+    operation_id: UUID | None = None
+    outcome: str = "failed"
+    details: list[str] = []
+    errors: list[FieldProblem] = []
+
+
+def problem_of(error: MpesaSyncError, operation_id: UUID | None = None) -> Problem:
+    """Return the document for one of our errors."""
+    fields = _fields(error)
+    text = error.message
+    if isinstance(error, InvalidInput) and error.field == "barId":
+        text = "Bar ID is required"
+    return Problem(
+        title=HTTPStatus(error.http_status).phrase,
+        status=error.http_status,
+        detail=text,
+        error=text,
+        code=error.reason if isinstance(error, InvalidSettings) else error.code,
+        retryable=error.retryable or isinstance(error, TooManyAttempts),
+        operation_id=operation_id,
+        outcome="unknown" if isinstance(error, OutcomeUnknown) else "failed",
+        details=[f"{field.field}: {field.message}" for field in fields],
+        errors=fields,
+    )
+
+
+def _fields(error: MpesaSyncError) -> list[FieldProblem]:
+    if isinstance(error, InvalidSettings):
+        return [FieldProblem(fault.field, fault.code, fault.message) for fault in error.errors]
+    if isinstance(error, InvalidInput):
+        return [FieldProblem(error.field, error.code, error.message.removeprefix(f"{error.field}: "))]
+    return []
+
+
+def on_our_error(request: Request[Any, Any, Any], error: MpesaSyncError) -> Response[Any]:
+    """Answer one of our own errors."""
+    problem = problem_of(error, request.state.get(OPERATION))
+    headers = {}
+    if isinstance(error, TooManyAttempts):
+        headers["retry-after"] = str(error.retry_after_s)
+    elif isinstance(error, DatabaseFault) and error.retryable and error.http_status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["retry-after"] = "1"
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    return answer(request, problem, headers)
+
+
+def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:
+    """Answer what the framework refuses, in our words: its own may echo what was sent."""
+    status = error.status_code
+    code, text = _WORDS.get(status, ("refused", HTTPStatus(status).phrase))
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return on_unexpected(request, error)
+    problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=text, error=text, code=code)
+    return answer(
+        request, problem, {key: value for key, value in (error.headers or {}).items() if key.lower() == "allow"}
+    )
+
+
+def on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Answer what nobody foresaw: its kind and place are logged, never its text, which may hold what was sent."""
+    _log.error(Event.REQUEST_FAILED, path=_route(request), error=type(error).__name__, where=_where(error))
+    problem = Problem(
+        title="Internal Server Error", status=500, detail=_UNEXPECTED, error=_UNEXPECTED, code="unexpected"
+    )
+    return answer(request, problem, {})
+
+
+def answer(request: Request[Any, Any, Any], problem: Problem, headers: dict[str, str]) -> Response[Any]:
+    """Return a problem as JSON, or as a page where a person looks."""
+    if wants_page(request):
+        view = views.problem(
+            problem.status,
+            message=problem.detail if problem.code not in _GENERAL else "",
+            here=request.url.path if request.method == "GET" else "",
+            customer=not request.url.path.startswith("/staff"),
+            reference=str(problem.operation_id or ""),
+        )
+        return Response(
+            pages.render("problem.html", view=view),
+            status_code=problem.status,
+            media_type=MediaType.HTML,
+            headers={**headers, "cache-control": "no-store"},
+        )
+    return Response(
+        msgspec.json.encode(problem),
+        status_code=problem.status,
+        media_type=PROBLEM_JSON,
+        headers={**headers, "cache-control": "no-store"},
+    )
+
+
+def wants_page(request: Request[Any, Any, Any]) -> bool:
+    """Return whether a person in a browser asks: never below /api/, and only where HTML is accepted."""
+    return not request.url.path.startswith("/api/") and "text/html" in request.headers.get("accept", "")
+
+
+def _route(request: Request[Any, Any, Any]) -> str:
+    """Return the template of the path, which holds nothing that was sent."""
+    return str(request.scope.get("path_template") or "unknown")
+
+
+def _where(error: BaseException) -> str:
+    """Return file and line of the innermost frame."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace else ""

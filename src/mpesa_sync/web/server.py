@@ -1,0 +1,128 @@
+"""The serving process: a socket, the HTTP server in this very event loop, and how it stops: SIGTERM is ours."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from mpesa_sync.errors import ConfigurationError
+from mpesa_sync.live.hub import Hub
+from mpesa_sync.settings import HTTP_HOST, HTTP_PORT
+from mpesa_sync.web.security import SecurityHeaders
+from mpesa_sync.web.streams import ABORT
+
+DRAIN_S: Final = 5.0
+"""How long streams get to say goodbye, before the server is stopped."""
+_STOP_S: Final = 3
+_STREAMS: Final = "/events"
+_PROXIES: Final = "127.0.0.1,::1"
+"""Whose X-Forwarded-For and X-Forwarded-Proto are believed: a proxy on this machine."""
+_BACKLOG: Final = 2_048
+
+
+class StreamProtocol(HttpToolsProtocol):
+    """On streams, `send` waits as soon as a client does not read: no frames pile up in this process (live.md)."""
+
+    def on_headers_complete(self) -> None:
+        """Take the write buffer from a stream; the application's task starts only after this."""
+        super().on_headers_complete()
+        if self.scope["path"].endswith(_STREAMS):
+            self.transport.set_write_buffer_limits(high=0)
+            extensions: Any = self.scope.setdefault("extensions", {})
+            extensions[ABORT] = self.transport.abort
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its signal handlers: the stop goes through the hub first."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.began = asyncio.Event()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to whoever runs this process."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets=sockets)
+        self.began.set()
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes any free one.
+
+    Raises:
+        ConfigurationError: the port is taken, or the address is not one of this machine.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as exc:
+        if exc.errno == errno.EADDRINUSE:
+            raise ConfigurationError(
+                [f"port {port} on {host} is taken by another program: stop it, or set {HTTP_PORT} (--port) to another"]
+            ) from None
+        raise ConfigurationError(
+            [f"cannot listen on {host}, port {port} ({os.strerror(exc.errno or 0)}): see {HTTP_HOST} and {HTTP_PORT}"]
+        ) from None
+
+
+def url_of(listening: socket.socket) -> str:
+    """Return the address that a browser on this machine opens."""
+    host, port = listening.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - said, not listened on
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@asynccontextmanager
+async def serving(app: SecurityHeaders, hub: Hub, listening: socket.socket) -> AsyncIterator[str]:
+    """Serve while the block runs, and give the address; then let streams say goodbye, and stop within its deadline.
+
+    Arguments:
+        app: the application.
+        hub: already started; it is drained before the server stops, and closed by whoever started it.
+        listening: from `bound`; it is closed at the end.
+    """
+    app_: Any = app
+    server = _Server(
+        uvicorn.Config(
+            app_,
+            http=StreamProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            workers=1,  # given, so that no variable of the environment decides
+            proxy_headers=True,
+            forwarded_allow_ips=_PROXIES,
+            backlog=_BACKLOG,
+            timeout_graceful_shutdown=_STOP_S,
+        )
+    )
+    task = asyncio.create_task(server.serve(sockets=[listening]))
+    began = asyncio.create_task(server.began.wait())
+    try:
+        await asyncio.wait({task, began}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            await task
+        yield url_of(listening)
+        for accepting in server.servers:
+            accepting.close()
+        await hub.drain(DRAIN_S)
+    finally:
+        began.cancel()
+        server.should_exit = True
+        await task
+        listening.close()

@@ -1,0 +1,105 @@
+"""Reads what the M-Pesa page of a venue shows, and puts it together. Writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from mpesa_sync.db import history, installation, settings
+from mpesa_sync.db.settings import StoredSettings
+from mpesa_sync.domain.credentials import SECRET_FIELDS, CredentialsInput, FieldError, check_credentials
+from mpesa_sync.errors import BarNotFound, DatabaseFault, SchemaError
+from mpesa_sync.identity import membership
+from mpesa_sync.identity.sessions import Session
+from mpesa_sync.live.hub import Hub
+from mpesa_sync.live.offers import Known
+from mpesa_sync.web import form_view, status_view, views
+from mpesa_sync.web.context import Context
+from mpesa_sync.web.form_view import FormView, Stored
+from mpesa_sync.web.staff import session as staff
+from mpesa_sync.web.status_view import StatusView
+
+CHANGES = 12
+"""How many of the last changes the page shows."""
+
+
+async def read(
+    context: Context,
+    session: Session,
+    bar_id: UUID,
+    *,
+    typed: Mapping[str, str] | None = None,
+    errors: Sequence[FieldError] = (),
+    notice: str = "",
+    error: str = "",
+) -> views.MpesaView:
+    """Return the page of a venue.
+
+    Arguments:
+        typed: what was posted, to be shown again; None shows what is stored.
+        errors: what is wrong with it, by field.
+        notice, error: what has been done, or why it could not be.
+    Raises:
+        BarNotFound: no such venue, or not one of this person's.
+        DatabaseFault: it cannot be read.
+    """
+    async with context.database.reading() as connection:
+        role = await membership.require(connection, session.person, bar_id, to_write=False)
+        stored = await settings.stored_of(connection, bar_id)
+        changes = await history.recent(connection, bar_id, limit=CHANGES)
+        allow_sandbox = await installation.allows_sandbox(connection, context.database)
+    if stored is None:
+        raise BarNotFound("Bar not found")
+    known = await context.hub.known(bar_id, fresh=True)
+    return views.MpesaView(
+        person=staff.signed_in(session),
+        bar_id=str(bar_id),
+        slug=known.offer.bar.slug or str(bar_id),
+        name=known.offer.bar.name,
+        role=role,
+        status=_status(known),
+        changes=tuple(
+            form_view.change(change.at, change.actor, change.kind, change.before, change.after, change.reason)
+            for change in changes
+        ),
+        switch=status_view.switch(known.facts, allow_sandbox=allow_sandbox) if role.may_write else None,
+        form=_form(stored, typed, errors) if role.may_write else None,
+        notice=notice,
+        error=error,
+    )
+
+
+def _form(stored: StoredSettings, typed: Mapping[str, str] | None, errors: Sequence[FieldError]) -> FormView:
+    """Return the form; what looks odd of the row that is meant is said for as long as it is stored."""
+    warnings: Sequence[FieldError] = ()
+    if typed is None and stored.rows:
+        row = stored.rows[0]
+        given = CredentialsInput(row.environment, row.shortcode, row.account_type, row.till_number)
+        warnings = check_credentials(given).warnings
+    return form_view.form(_options(stored), typed=typed, errors=errors, warnings=warnings)
+
+
+async def status_of(hub: Hub, bar_id: UUID) -> StatusView:
+    """Return what customers of a bar see now; `status_unknown` where it cannot be had."""
+    try:
+        return _status(await hub.known(bar_id, fresh=True))
+    except (DatabaseFault, SchemaError):
+        return status_view.status_unknown()
+
+
+def _status(known: Known) -> StatusView:
+    return status_view.status(known.facts, known.reason, known.warnings, version=known.offer.version)
+
+
+def _options(stored: StoredSettings) -> list[Stored]:
+    return [
+        Stored(
+            environment=row.environment,
+            shortcode=row.shortcode,
+            account_type=row.account_type,
+            till_number=row.till_number,
+            secrets=frozenset(name for name, has in zip(SECRET_FIELDS, row.has, strict=True) if has),
+            is_active=row.is_active is True,
+        )
+        for row in stored.rows
+    ]

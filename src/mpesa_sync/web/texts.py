@@ -1,0 +1,298 @@
+"""Every text that a person reads on our pages, by key: the one place to translate.
+
+The words are for a venue's staff and its customers; those for operators stand in `domain.remedies`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from mpesa_sync.domain.availability import BarWarning, Reason
+
+_CUSTOMER: Final = {
+    "menu.title": "How to pay at {name}",
+    "menu.question": "How would you like to pay?",
+    "menu.none": "Please ask the staff how to pay.",
+    "menu.next": "Tell your waiter, or pay at the counter.",
+    "menu.plain": "This is what is possible now. Load the page again to be sure.",
+    "menu.unsure": "We cannot confirm M-Pesa right now.",
+    "menu.your_choice": "Your choice: {method}.",
+    "method.mpesa": "M-Pesa",
+    "method.mpesa.hint": "From your phone",
+    "method.card": "Card",
+    "method.card.hint": "Debit or credit card",
+    "method.cash": "Cash",
+    "method.cash.hint": "Notes and coins",
+    "feed.connecting": "Connecting …",
+    "feed.live": "Live: this page is always up to date.",
+    "feed.polling": "Up to date: checked every few seconds.",
+    "feed.reconnecting": "The connection was lost. Connecting again …",
+    "feed.stale": "We cannot confirm M-Pesa right now.",
+    "feed.offline": "You are offline, so we cannot confirm M-Pesa.",
+    "feed.cash_is_fine": "Cash is fine.",
+    "feed.ask": "Please ask the staff how to pay.",
+    "change.appeared": "{method} is possible now.",
+    "change.vanished": "{method} is not possible any more.",
+    "change.unconfirmed": "{method} cannot be confirmed right now. Please choose again, or wait a moment.",
+    "change.choose_again": "{method} is not possible any more. Please choose again.",
+}
+
+_SHELL: Final = {
+    "site.name": "M-Pesa for venues",
+    "site.skip": "Skip to the content",
+    "site.venues": "Your venues",
+    "site.sign_out": "Sign out",
+    "site.signed_in_as": "Signed in as {name}",
+    "site.a_token": "a token",
+    "sign_in.title": "Sign in",
+    "sign_in.lead": "For the staff of a venue.",
+    "sign_in.name": "Name",
+    "sign_in.password": "Password",
+    "sign_in.button": "Sign in",
+    "sign_in.help": "Forgotten it? Ask whoever gave you the account: passwords are never shown, only set anew.",
+    "sign_in.refused": "Name and password do not belong together. Please try again.",
+    "sign_in.wait": "Too many tries. Please wait {minutes} and try again.",
+    "sign_in.minute": "a minute",
+    "sign_in.minutes": "{count} minutes",
+    "sign_in.failed": "Signing in is not possible right now. Please try again in a minute.",
+    "venues.title": "Your venues",
+    "venues.lead": "What your customers see at each of them now.",
+    "venues.none": "No venue belongs to your account yet. Ask its owner, or whoever gave you the account.",
+    "venues.operator": "You are an operator: no venue belongs to your account. Use the command line: "
+    "mpesa-sync check, explain, repair and migrate.",
+    "venues.menu": "Customers' page",
+    "role.owner": "owner",
+    "role.manager": "manager",
+    "role.staff": "staff",
+}
+
+_MPESA: Final = {
+    "mpesa.title": "M-Pesa at {name}",
+    "now.title": "What customers see now",
+    "now.shown": "Your customers can choose M-Pesa.",
+    "now.hidden": "Your customers do not see M-Pesa.",
+    "now.unknown": "We cannot say right now what your customers see. To be safe, they are not offered M-Pesa.",
+    "now.shown.word": "Shown",
+    "now.hidden.word": "Hidden",
+    "now.unknown.word": "Unknown",
+    "now.why": "Why",
+    "now.do": "What to do",
+    "now.fields": "Stored values",
+    "now.no_rows": "no credentials",
+    "now.open_page": "See the customers' page",
+    "now.live": "Live",
+    "now.not_live": "Not live: load the page again to be sure.",
+    "now.connecting": "Connecting …",
+    "now.signed_out": "You are signed out. Load the page again to sign in.",
+    "switch.title": "Switch",
+    "switch.on": "Switch M-Pesa on",
+    "switch.off": "Switch M-Pesa off",
+    "switch.on.then": "Customers will see M-Pesa at once.",
+    "switch.on.but": "It will be on, but customers will not see it yet: {reason}",
+    "switch.off.then": "Customers will stop seeing M-Pesa at once.",
+    "switch.off.hidden": "Customers do not see M-Pesa now, and will not.",
+    "switch.mend.off": "Both stored settings become off.",
+    "switch.or": "Or:",
+    "switch.environment": "With the credentials for",
+    "switch.blocked": "M-Pesa cannot be switched on yet: {reason}",
+    "switch.read_only": "Your role here is staff: you can look, and owners and managers can change things.",
+    "form.title": "Credentials",
+    "form.lead": "From the Daraja portal of Safaricom (developer.safaricom.co.ke). Secrets are stored encrypted and "
+    "are never shown again.",
+    "form.summary": "Nothing was saved. Please correct:",
+    "form.secrets_again": "Key, secret and passkey are never sent back: enter again those that you want to change.",
+    "form.warnings": "Please check:",
+    "form.mpesa_environment": "Environment",
+    "form.sandbox": "Sandbox",
+    "form.sandbox.hint": "For tests; no real money.",
+    "form.production": "Production",
+    "form.production.hint": "For real payments.",
+    "form.is_stored": "Stored.",
+    "form.not_stored": "Nothing stored yet.",
+    "form.is_active": "In use.",
+    "form.mpesa_account_type": "Account type",
+    "form.paybill": "Paybill",
+    "form.paybill.hint": "One business number.",
+    "form.till": "Till (Buy Goods)",
+    "form.till.hint": "A store number and a till number.",
+    "form.mpesa_business_shortcode": "Paybill or store number",
+    "form.mpesa_business_shortcode.hint": "5 to 7 digits. With a till: the store number, which M-Pesa gave you with "
+    "the till; the passkey belongs to it.",
+    "form.mpesa_till_number": "Till number",
+    "form.mpesa_till_number.hint": "5 to 7 digits, as on the sticker at your counter. For a till only.",
+    "form.mpesa_consumer_key": "Consumer key",
+    "form.mpesa_consumer_key.hint": "Daraja portal: My apps, your app, Consumer key.",
+    "form.mpesa_consumer_secret": "Consumer secret",
+    "form.mpesa_consumer_secret.hint": "Beside the consumer key of the same app.",
+    "form.mpesa_passkey": "Passkey",
+    "form.mpesa_passkey.hint": "For production M-Pesa mails it to you when you go live; for the sandbox it stands in "
+    "the portal's simulator.",
+    "form.keep": "•••• stored – leave empty to keep",
+    "form.mpesa_enabled": "Switch M-Pesa on with these credentials",
+    "form.mpesa_enabled.hint": "Otherwise the switch stays as it is.",
+    "form.save": "Save credentials",
+    "changes.title": "Last changes",
+    "changes.none": "Nothing has been changed through this page yet.",
+    "changes.mpesa_with": "M-Pesa ({environment})",
+    "changes.customers": "Shown to customers",
+    "changes.settings": "Credentials saved",
+    "changes.switch": "Switched; both settings were so already",
+    "changes.repair": "Checked; nothing had to be repaired",
+    "changes.why": "Why: {reason}",
+    "changes.who": "by {who}",
+    "who.operator": "{name} (operator)",
+    "who.user": "a user of the platform",
+    "who.other": "another program",
+    "value.true": "true",
+    "value.false": "false",
+    "value.null": "NULL",
+    "value.on": "on",
+    "value.off": "off",
+    "value.none": "not set",
+    "error.unknown": "The database's answer was lost, so we do not know whether this was saved. This page shows what "
+    "is stored: look, and repeat it if need be.",
+    "error.retry": "{reason} Nothing was changed. Please try again.",
+    "error.failed": "{reason} Nothing was changed.",
+    "notice.saved": "Saved.",
+    "notice.saved.off": "Saved. M-Pesa is switched off; switch it on when you are ready.",
+    "notice.on": "M-Pesa is switched on.",
+    "notice.off": "M-Pesa is switched off.",
+    "notice.unchanged": "Nothing had to be changed.",
+}
+
+_PROBLEM: Final = {
+    "problem.400.title": "That did not work",
+    "problem.400.text": "The page sent something that we do not understand. Go back, load the page again and try anew.",
+    "problem.401.title": "Please sign in",
+    "problem.401.text": "You are not signed in, or not any more.",
+    "problem.403.title": "You may not do this",
+    "problem.403.text": "Your account may look here, and not change anything. Ask an owner or a manager of the venue. "
+    "If you may, the page was too old: go back and load it again.",
+    "problem.404.title": "There is no such page",
+    "problem.404.text": "The address is wrong, or the venue is not one of yours.",
+    "problem.404.title.customer": "There is no such venue",
+    "problem.404.customer": "Please scan the code again, or ask the staff.",
+    "problem.409.title": "That is not possible now",
+    "problem.409.text": "Something else has to be put right first. Nothing was changed.",
+    "problem.429.title": "Too many requests",
+    "problem.429.text": "Please wait a minute and try again.",
+    "problem.500.title": "Something went wrong",
+    "problem.500.text": "It is our fault, not yours, and it is on record. Nothing was half saved.",
+    "problem.503.title": "Not available right now",
+    "problem.503.text": "We cannot reach our database. Please try again in a minute.",
+    "problem.503.customer": "We cannot say right now how you can pay. Cash is fine, or ask the staff.",
+    "problem.again": "Try again",
+    "problem.home": "Your venues",
+    "problem.sign_in": "Sign in",
+    "problem.reference": "Reference for support: {reference}",
+}
+
+_DEMO: Final = {
+    "demo.title": "Demo",
+    "demo.lead": "One fact in two places: staff switch M-Pesa in one field, customers' pages read another. Here are "
+    "both apps of a venue, on one database. Break something, see what each of them shows, and mend it.",
+    "demo.venues": "Sample venues",
+    "demo.venue": "Venue",
+    "demo.state": "Its state at the start",
+    "demo.compared": "Compared",
+    "demo.drift": "drifted",
+    "demo.alike": "alike",
+    "demo.values": "Both fields, as stored",
+    "demo.staff": "Staff",
+    "demo.customer": "Customer",
+    "demo.sign_in": "Sign in as {name}",
+    "demo.sign_in.hint": "The owner of all sample venues. Without a password, in the demo only; the password of this "
+    "run stands in the terminal.",
+    "demo.own_tab": "Open in a tab of its own",
+    "demo.break": "Break it",
+    "demo.mend": "Mend it",
+    "demo.result": "What happened",
+    "demo.close": "Close",
+    "demo.failed": "The demo did not answer. Load the page again.",
+}
+
+_REASONS: Final[Mapping[Reason, tuple[str, str]]] = {
+    Reason.PAUSED: (
+        "M-Pesa is paused by the people who run this service. Your switch stays as it is.",
+        "Wait until the pause is over, or ask them how long it will take.",
+    ),
+    Reason.BAR_INACTIVE: (
+        "Your venue is marked as closed on the platform.",
+        "If you are open, ask the platform's support to open it. M-Pesa follows by itself.",
+    ),
+    Reason.NO_CREDENTIALS: (
+        "No M-Pesa credentials are stored for your venue.",
+        "Enter them on this venue's page, save, and switch M-Pesa on.",
+    ),
+    Reason.DRIFT_EXPOSED: (
+        "M-Pesa is switched off, but the setting that other customer pages read still says on: they may show a "
+        "button that cannot work.",
+        "Press “Switch M-Pesa off” once more: it sets both to off.",
+    ),
+    Reason.SWITCHED_OFF: (
+        "M-Pesa is switched off.",
+        "Nothing is wrong. Switch it on when you want customers to see it.",
+    ),
+    Reason.DRIFT_HIDDEN: (
+        "M-Pesa is switched on, but the setting that customer pages read still says off.",
+        "Press “Switch M-Pesa on” once more: it sets both to on.",
+    ),
+    Reason.SANDBOX_NOT_ALLOWED: (
+        "The credentials in use are for tests (sandbox); customers cannot pay with them.",
+        "Save your production credentials and switch M-Pesa on with them.",
+    ),
+    Reason.SECRETS_UNREADABLE: (
+        "The stored key, secret and passkey cannot be opened.",
+        "Enter all three again and save. If this comes back, tell the people who run this service.",
+    ),
+    Reason.SECRETS_MALFORMED: (
+        "The stored key, secret or passkey is incomplete, or only an example.",
+        "Enter all three again, as the Daraja portal shows them, and save.",
+    ),
+    Reason.CREDENTIALS_REJECTED: (
+        "M-Pesa refused these credentials when they were last tried.",
+        "Compare them with the Daraja portal, enter them again and save.",
+    ),
+}
+"""Of every reason: what it means for a venue, and what the venue can do."""
+
+_WARNINGS: Final[Mapping[BarWarning, str]] = {
+    BarWarning.NULL_FLAG: "The setting that customer pages read is empty; that counts as off. Nothing has to be done.",
+    BarWarning.TWO_ACTIVE: "Sandbox and production are both in use; production counts. Switch M-Pesa on again to "
+    "keep only one.",
+    BarWarning.SANDBOX_ACTIVE: "Sandbox credentials are in use. Customers cannot pay with them: save production ones.",
+    BarWarning.INACTIVE_BAR_ON: "M-Pesa is on while your venue is marked as closed. Customers are not offered it.",
+    BarWarning.LEGACY_FLAG_DIFFERS: "An older setting says something else. Tell the people who run this service if "
+    "an old customer page shows the wrong thing.",
+    BarWarning.ENVIRONMENT_DIFFERS: "The venue's record names another environment than the one in use. Nothing has "
+    "to be done.",
+    BarWarning.STALE_AUTHORITY: "Your credentials are stored in an older place. Tell the people who run this service "
+    "before you switch.",
+}
+
+TEXTS: Final[Mapping[str, str]] = {
+    **_CUSTOMER,
+    **_SHELL,
+    **_MPESA,
+    **_PROBLEM,
+    **_DEMO,
+    **{f"reason.{reason}": meaning for reason, (meaning, _) in _REASONS.items()},
+    **{f"remedy.{reason}": remedy for reason, (_, remedy) in _REASONS.items()},
+    **{f"warning.{warning}": sentence for warning, sentence in _WARNINGS.items()},
+}
+"""Every text by its key, in English."""
+
+
+def text(key: str, **values: object) -> str:
+    """Return the text of a key with `values` in its `{places}`.
+
+    Raises:
+        KeyError: there is no such text, or one of its places has no value.
+    """
+    return TEXTS[key].format_map(values)
+
+
+def scripts(prefix: str) -> dict[str, str]:
+    """Return the texts whose keys begin with `prefix`, by the rest of the key: what a page hands to its script."""
+    return {key.removeprefix(prefix): sentence for key, sentence in TEXTS.items() if key.startswith(prefix)}

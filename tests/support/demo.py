@@ -1,0 +1,56 @@
+"""The demo under test: its stage on a database of the tests' server, and the real program with time enough."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from mpesa_sync.crypto.keyring import generate_key
+from mpesa_sync.db.pool import connect
+from mpesa_sync.demo import scene, site, venues
+from mpesa_sync.demo.narrator import Narrator
+from mpesa_sync.demo.stage import Stage
+from mpesa_sync.secret import Secret
+from tests.support.cli import Ended, environment
+from tests.support.venues import KEY, KEYS
+
+_TIMEOUT_S: Final = 120
+
+
+@asynccontextmanager
+async def staged(database_url: str, sql: Any) -> AsyncIterator[Stage]:
+    """Give the stage with its venues, served on a free port; `stage.site` says where."""
+    await venues.add_all(sql, KEYS)
+    async with connect(database_url, kms_keys=[KEY], application_name="mpesa-sync demo") as database:
+        with scene.logged() as events:
+            stage = Stage(
+                database=database,
+                url=Secret(database_url),
+                key=KEY,
+                token_key=generate_key(),
+                plain=sql,
+                narrator=Narrator(silent=True),
+                events=events,
+                server="test",
+            )
+            async with site.served(stage) as stage.site:
+                yield stage
+
+
+def demo(*arguments: str, cwd: Path, url: str | None = None, **more: str) -> Ended:
+    """Run `mpesa-sync demo` to its end."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mpesa_sync", "demo", *arguments],
+        env=environment(url, **more),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=_TIMEOUT_S,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)

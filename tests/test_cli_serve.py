@@ -1,0 +1,135 @@
+"""`serve` as a real process: from nothing, on a database of one's own, and how it stops with streams open."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from mpesa_sync.demo.proxy import TcpProxy
+from tests.support.cli import cli
+from tests.support.serving import served
+from tests.support.venues import KEY, add_bar
+
+KEYED: Final = {"MPESA_KMS_KEY": KEY.reveal()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+async def test_it_starts_from_nothing_and_stops_with_an_open_stream(tmp_path: Path, number: signal.Signals) -> None:
+    """Issue 3, 5: the embedded server made from nothing; the stream says goodbye; nothing of it runs on."""
+    async with served(tmp_path) as serving, httpx.AsyncClient(base_url=serving.url) as client:
+        assert (await client.get("/readyz")).json() == {
+            "ready": True,
+            "checks": {"database": "ok", "feed": "ok (notices)"},
+        }
+        assert oct((tmp_path / ".mpesa-sync" / "kms.key").stat().st_mode & 0o777) == "0o600"
+        assert oct((tmp_path / ".mpesa-sync" / "jwt.key").stat().st_mode & 0o777) == "0o600"
+        made = cli("db", "status", "--json", cwd=tmp_path)
+        assert made.code == 0, made.err
+        with_bar = cli("explain", "nowhere", cwd=tmp_path)
+        assert with_bar.code == 1
+        absent = await client.get("/menu/nowhere", headers={"accept": "text/html"})
+        assert absent.status_code == 404
+        added = cli("staff", "add", "asha", "--operator", "--generate-password", cwd=tmp_path)
+        assert added.code == 0, added.err
+        assert await serving.stop(number) == 0
+        assert "Stopping" in "".join(serving.said)
+    again = cli("db", "status", cwd=tmp_path)
+    assert again.code == 0, "the data is kept, and the embedded server starts anew"
+
+
+async def test_open_streams_say_goodbye_on_sigterm(tmp_path: Path, sql: Any, database_url: str) -> None:
+    """live.md, drain: `bye` with a time to come back, then the end, within the deadline."""
+    bar = await add_bar(sql)
+    async with served(tmp_path, url=database_url, **KEYED) as serving, httpx.AsyncClient(timeout=30) as client:
+        path = f"{serving.url}/api/bars/{bar}/payment-methods/events"
+        async with client.stream("GET", path) as stream:
+            lines = stream.aiter_lines()
+            async for line in lines:
+                if line == "event: payment-methods":
+                    break
+            stopping = asyncio.create_task(serving.stop())
+            events = [line.removeprefix("event: ") async for line in lines if line.startswith("event: ")]
+            assert events[-1] == "bye"
+            assert await stopping == 0
+
+
+async def test_a_client_that_never_reads_does_not_stop_the_stop(tmp_path: Path, sql: Any, database_url: str) -> None:
+    """live.md: the hard deadline."""
+    bar = await add_bar(sql)
+    async with served(tmp_path, url=database_url, **KEYED) as serving:
+        host, port = serving.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as silent:
+            silent.sendall(f"GET /api/bars/{bar}/payment-methods/events HTTP/1.1\r\nhost: {host}\r\n\r\n".encode())
+            assert silent.recv(15) == b"HTTP/1.1 200 OK"
+            assert await serving.stop() == 0
+
+
+def test_a_taken_port_is_said_with_its_remedy(tmp_path: Path, database_url: str) -> None:
+    """Bad input and trouble: the port is named; nothing is started."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = cli("serve", "--port", port, url=database_url, cwd=tmp_path, **KEYED)
+    assert ended.code == 64
+    assert f"port {port} on 127.0.0.1 is taken" in ended.err
+    assert "MPESA_SYNC_HTTP_PORT" in ended.err
+    assert not (tmp_path / ".mpesa-sync").exists()
+
+
+def test_a_database_of_ones_own_must_have_been_prepared(tmp_path: Path, platform_url: str) -> None:
+    """Spec 7: attached, nothing is made unasked."""
+    ended = cli("serve", "--port", "0", url=platform_url, cwd=tmp_path, **KEYED)
+    assert ended.code == 1
+    assert "Run 'mpesa-sync db init' first." in ended.err
+
+
+async def test_it_says_when_its_database_is_gone_and_offers_no_mpesa(
+    tmp_path: Path, sql: Any, database_url: str
+) -> None:
+    """L6, spec 2: readiness fails, the customers' page is rendered with cash and without M-Pesa, and it heals."""
+    bar = await add_bar(sql, mpesa_enabled=True, production=True)
+    async with TcpProxy.before(database_url) as proxy:
+        url = proxy.url_for(database_url)
+        async with served(tmp_path, url=url, **KEYED) as serving, httpx.AsyncClient(base_url=serving.url) as client:
+            assert await methods(client, bar) == ["mpesa", "cash"]
+            await proxy.close_port()
+            proxy.reset_all()
+            await until(client, ready=False)
+            answer = await client.get(f"/api/bars/{bar}/payment-methods")
+            assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+            page = await client.get(f"/menu/{bar}", headers={"accept": "text/html"})
+            assert page.status_code == 503
+            shown = page.text.partition("<template")[0]
+            assert 'value="cash"' in shown
+            assert 'value="mpesa"' not in shown
+            await proxy.open_port()
+            await until(client, ready=True)
+            assert await methods(client, bar) == ["mpesa", "cash"]
+            assert await serving.stop() == 0
+
+
+async def methods(client: httpx.AsyncClient, bar: Any) -> list[str]:
+    """Return what a bar's customers are offered, as the API says."""
+    found = (await client.get(f"/api/bars/{bar}/payment-methods")).json()
+    return [method["id"] for method in found["methods"]]
+
+
+async def until(client: httpx.AsyncClient, *, ready: bool) -> None:
+    """Ask until the process says that it is (not) ready."""
+    async with asyncio.timeout(20):
+        while (await client.get("/readyz")).json()["ready"] is not ready:
+            pass
+
+
+async def test_settings_that_are_wrong_are_all_said_at_once(tmp_path: Path) -> None:
+    """Spec 7: before anything is started."""
+    ended = cli("serve", cwd=tmp_path, MPESA_SYNC_HTTP_PORT="x", MPESA_SYNC_JWT_SECRET="short")
+    assert ended.code == 64
+    assert "MPESA_SYNC_HTTP_PORT" in ended.err
+    assert "MPESA_SYNC_JWT_SECRET" in ended.err
+    assert not (tmp_path / ".mpesa-sync").exists()
