@@ -24,7 +24,7 @@ setup: .venv/.ready ## Make .venv with everything that is needed, from the hashe
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: setup ## Start a real PostgreSQL and play the whole story for a person
+demo: setup ## Serve the demo, staff and customers side by side on a real PostgreSQL, until Ctrl-C
 	$(BIN)/mpesa-sync demo
 
 test: setup ## Run the tests on real PostgreSQL (POSTGRES=wheel|system, WORKERS=2)

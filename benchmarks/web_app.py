@@ -70,8 +70,8 @@ async def _app() -> None:
     listening = server.bound("127.0.0.1", 0)
     async with (
         bootstrap.served(settings) as serving,
-        composition.started(serving, settings) as (found, hub),
-        server.serving(create_app(found, more_routes=[_constant, _control]), hub, listening),
+        composition.started(serving, settings) as found,
+        server.serving(create_app(found, more_routes=[_constant, _control]), found.hub, listening),
     ):
         _said(listening.getsockname()[1])
         await stop.wait()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +14,7 @@ import httpx
 import pytest
 
 from mpesa_sync.demo.proxy import TcpProxy
-from tests.support.cli import cli
+from tests.support.cli import cli, environment
 from tests.support.serving import served
 from tests.support.venues import KEY, add_bar
 
@@ -88,6 +90,30 @@ def test_a_database_of_ones_own_must_have_been_prepared(tmp_path: Path, platform
     assert "Run 'mpesa-sync db init' first." in ended.err
 
 
+def test_a_database_of_ones_own_needs_the_key_of_its_secrets(tmp_path: Path, database_url: str) -> None:
+    """Spec 2: without it M-Pesa would be hidden at every venue, and nobody would know why."""
+    ended = cli("serve", "--port", "0", url=database_url, cwd=tmp_path)
+    assert ended.code == 64
+    assert "MPESA_KMS_KEY is not set" in ended.err
+
+
+async def test_no_new_key_is_made_over_data_of_another(tmp_path: Path) -> None:
+    """K: a lost key file is said, and not replaced: every stored secret would be unreadable."""
+    async with served(tmp_path) as serving:
+        assert await serving.stop() == 0
+    key = tmp_path / ".mpesa-sync" / "kms.key"
+    kept = key.read_text()
+    key.unlink()
+    ended = cli("serve", "--port", "0", cwd=tmp_path)
+    assert ended.code == 64
+    assert "key file kms.key is not there" in ended.err
+    assert not key.exists()
+    key.write_text(kept)
+    key.chmod(0o600)
+    async with served(tmp_path) as serving:
+        assert await serving.stop() == 0
+
+
 async def test_it_says_when_its_database_is_gone_and_offers_no_mpesa(
     tmp_path: Path, sql: Any, database_url: str
 ) -> None:
@@ -124,6 +150,40 @@ async def until(client: httpx.AsyncClient, *, ready: bool) -> None:
     async with asyncio.timeout(20):
         while (await client.get("/readyz")).json()["ready"] is not ready:
             pass
+
+
+def patched(cwd: Path, patch: str, *arguments: str, url: str | None = None, **variables: str) -> tuple[int, str]:
+    """Run the command line with `patch` done to the program first; return its exit code and what it printed."""
+    script = f"import sys\nfrom mpesa_sync.web import server\n{patch}\nfrom mpesa_sync.cli.main import main\n"
+    command = [sys.executable, "-c", f"{script}sys.exit(main(sys.argv[1:]))", *arguments]
+    done = subprocess.run(command, cwd=cwd, env=environment(url, **variables), capture_output=True, timeout=60)
+    return done.returncode, (done.stdout + done.stderr).decode()
+
+
+@pytest.mark.parametrize("how", ["return None", "raise OSError('canary')"])
+def test_it_ends_with_1_when_its_http_server_ends(tmp_path: Path, database_url: str, how: str) -> None:
+    """Issue 3: nobody waits for ever on a process that serves nothing."""
+    patch = f"async def loop(self):\n    {how}\nserver._Server.main_loop = loop"
+    code, said = patched(tmp_path, patch, "serve", "--port", "0", url=database_url, **KEYED)
+    assert code == 1, said
+    assert "The HTTP server has ended" in said
+    assert "canary" not in said
+
+
+def test_the_keys_that_it_makes_are_hidden_in_a_traceback(tmp_path: Path) -> None:
+    """Spec K: also those that no setting names."""
+    patch = (
+        "from pathlib import Path\n"
+        "def broken(*_):\n"
+        "    raise RuntimeError(*(file.read_text().strip() for file in Path('.mpesa-sync').glob('*.key')))\n"
+        "server.serving = broken"
+    )
+    code, said = patched(tmp_path, patch, "--debug", "serve", "--port", "0")
+    assert code == 1
+    assert "RuntimeError" in said
+    keys = [file.read_text().strip() for file in (tmp_path / ".mpesa-sync").glob("*.key")]
+    assert len(keys) == 2
+    assert not [key for key in keys if key in said]
 
 
 async def test_settings_that_are_wrong_are_all_said_at_once(tmp_path: Path) -> None:

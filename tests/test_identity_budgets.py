@@ -181,6 +181,33 @@ async def test_buckets_that_are_over_are_deleted_at_a_success(db: Database, sql:
     assert await sql.fetchval("select count(*) from mpesa_sync.sign_in_failures") == 3
 
 
+async def test_buckets_that_are_over_are_deleted_by_failures_too(db: Database, sql: Any) -> None:
+    """Issue 3: whoever never signs in fills no table either; an attempt deletes more than it makes."""
+    for number in range(40):
+        await attempt(db, f"name{number}", address=f"203.0.113.{number}")
+    assert await sql.fetchval("select count(*) from mpesa_sync.sign_in_failures") == 120
+    await sql.execute(LATER)
+    assert await attempt(db, "nobody", address=HOME) == "refused"
+    assert await sql.fetchval("select count(*) from mpesa_sync.sign_in_failures") == 20 + 3
+
+
+async def test_a_server_too_busy_to_renew_a_hash_costs_no_attempt(
+    db: Database, sql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue 3: the password was right: nothing stays counted, and the hash stays as it was."""
+    await add_account(db)
+    stored = await sql.fetchval("select password_hash from mpesa_sync.accounts")
+
+    async def busy(_password: Secret) -> Secret:
+        raise TooManyAttempts("Too many people sign in. Try again in a moment.", retry_after_s=10)
+
+    monkeypatch.setattr(passwords, "is_outdated", lambda _stored: True)
+    monkeypatch.setattr(passwords, "hashed", busy)
+    assert await attempt(db, password=PASSWORD) == "too many"
+    assert [record["count"] for record in await sql.fetch(COUNTS)] == [0, 0, 0]
+    assert await sql.fetchval("select password_hash from mpesa_sync.accounts") == stored
+
+
 async def test_a_server_that_is_busy_hashing_costs_no_attempt(
     db: Database, sql: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,19 +36,19 @@ async def _crowd(url: str, seed: int, *, kills: int, within_s: float, limits: Li
             assert sum(len(customer.seen) for customer in customers) > 24
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 async def test_every_customer_ends_right_and_none_goes_back(database_url: str, seed: int) -> None:
     """L1–L5 with the triggers: right within a second of the last write."""
     await _crowd(database_url, seed, kills=0, within_s=1.0, limits=Limits(sweep_every_s=3_600.0))
 
 
-@pytest.mark.parametrize("seed", range(10, 12))
+@pytest.mark.parametrize("seed", range(10, 11))
 async def test_so_it_is_while_listeners_are_killed(database_url: str, seed: int) -> None:
     """L4, L6: both listeners die again and again; right within a second of the last write all the same."""
     await _crowd(database_url, seed, kills=6, within_s=1.5, limits=Limits(sweep_every_s=3_600.0))
 
 
-@pytest.mark.parametrize("seed", range(20, 22))
+@pytest.mark.parametrize("seed", range(20, 21))
 async def test_so_it_is_without_triggers(unnoticed_url: str, seed: int) -> None:
     """L2: by sweeps alone, here every 0.3 s instead of every 10."""
     await _crowd(unnoticed_url, seed, kills=0, within_s=3.0, limits=Limits(sweep_every_s=0.3))

@@ -38,7 +38,7 @@ def _known(epoch: str, version: int, name: str) -> Known:
         (("e", 1, "a"), ("e", 2, "a"), Step.PUBLISH),  # newer and alike: pages learn the version
         (("e", 1, "a"), ("e", 1, "a"), Step.REFRESH),
         (("e", 1, "a"), ("e", 1, "b"), Step.BUMP),  # a writer moved no version
-        (("e", 2, "a"), ("e", 1, "b"), Step.IGNORE),  # older
+        (("e", 2, "a"), ("e", 1, "b"), Step.RAISE),  # older: the database has gone back
         (("e", 2, "a"), ("f", 1, "b"), Step.PUBLISH),  # another history
     ],
 )

@@ -12,6 +12,7 @@ import pytest
 
 from mpesa_sync.errors import BarNotFound
 from mpesa_sync.live.limits import Limits
+from mpesa_sync.live.offers import NOT_FOUND
 from mpesa_sync.monitoring import metrics
 from tests.support.live_hub import SteeredClock, eventually, running, switch
 from tests.support.live_page import Page, open_page
@@ -21,6 +22,23 @@ ON: Final = ("mpesa", "cash")
 OFF: Final = ("cash",)
 STEERED: Final = Limits(stale_after_s=1e9)
 """For tests that move the clock on: the feed is not called stale for it."""
+
+
+def _document(status: int, title: str, code: str, text: str, *, retryable: bool) -> dict[str, Any]:
+    """Return the whole problem document (R4)."""
+    return {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "detail": text,
+        "error": text,
+        "code": code,
+        "retryable": retryable,
+        "operation_id": None,
+        "outcome": "failed",
+        "details": [],
+        "errors": [],
+    }
 
 
 async def test_a_page_that_has_the_version_gets_nothing_until_it_changes(database_url: str, sql: Any) -> None:
@@ -49,10 +67,18 @@ async def test_a_bar_that_does_not_exist_is_a_404_and_is_not_watched(database_ur
         async with open_page(hub, uuid4()) as page:
             await page.until_over()
         assert page.status == 404
-        assert json.loads(page.body)["code"] == "bar_not_found"
+        assert json.loads(page.body) == _document(404, "Not Found", "bar_not_found", NOT_FOUND, retryable=False)
         with pytest.raises(BarNotFound):
             await hub.known(uuid4())
         assert hub.state.watched == 0
+
+
+async def test_the_document_of_the_api_names_the_answer_without_a_body(site: Any) -> None:
+    """Spec 6: 304 is an answer of the poll, without content."""
+    document = (await site.client.get("/api/openapi.json")).json()
+    answer = document["paths"]["/api/bars/{bar}/payment-methods"]["get"]["responses"]["304"]
+    assert answer["description"]
+    assert not answer.get("content")
 
 
 async def test_an_id_wins_over_a_slug(database_url: str, sql: Any) -> None:
@@ -178,7 +204,8 @@ async def test_a_cap_is_a_503_that_says_when_to_come_again(database_url: str, sq
         assert third.status == 503
         assert int(third.headers["retry-after"]) >= 1
         assert third.headers["content-type"] == "application/problem+json"
-        assert json.loads(third.body)["code"] == code
+        text = json.loads(third.body)["detail"]
+        assert json.loads(third.body) == _document(503, "Service Unavailable", code, text, retryable=True)
         one.leave()
         await eventually(lambda: hub.state.streams == 1)
         async with open_page(hub, bar) as again:

@@ -9,7 +9,7 @@ import pytest
 
 from mpesa_sync.web import pages
 
-CSS: Final = pages.ASSETS["site.css"].body.decode()
+CSS: Final = pages.assets()["site.css"].body.decode()
 TEXT: Final = 4.5
 SIGN: Final = 3.0
 PAIRS: Final = [

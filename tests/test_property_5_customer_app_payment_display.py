@@ -133,7 +133,7 @@ def met() -> Iterator[Counter[str]]:
     assert counted["hidden"] >= 5, counted
 
 
-@settings(max_examples=200, phases=[Phase.generate])
+@settings(max_examples=120, phases=[Phase.generate])
 @given(venue=venues)
 async def test_json_page_and_stream_offer_what_the_rule_says(
     site: Site, sql: Any, met: Counter[str], venue: Venue

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from mpesa_sync.web import composition
+from mpesa_sync.web.app import create_app
 from mpesa_sync.web.auth import CSRF_HEADER
 from tests.support.browsing import with_session
 from tests.support.observer import database_hash
@@ -143,7 +143,7 @@ async def scene(site: Site, sql: Any) -> Scene:
 
 def routes_of(site: Site) -> set[tuple[str, str]]:
     """Return every path with every method that the application has a handler of ours for."""
-    app = composition.app_of(site.context)
+    app = create_app(site.context)
     return {
         (route.path_format, method)
         for route in app.routes

@@ -9,7 +9,7 @@ import pytest
 
 from mpesa_sync.domain.credentials import SANDBOX_PASSKEY, Environment, FieldError
 from mpesa_sync.domain.saving import ALL_REQUIRED, WRONG_FORM, SettingsChange, StoredCredentials, decide
-from mpesa_sync.errors import AmbiguousEnvironment, InvalidSettings
+from mpesa_sync.errors import InvalidSettings
 from mpesa_sync.secret import MASK, Secret
 
 KEY: Final = Secret("a-consumer-key-of-somebody")
@@ -143,15 +143,53 @@ def test_a_number_that_looks_like_a_till_is_saved_with_a_warning() -> None:
     assert [warning.code for warning in save.warnings] == ["till_suspected"]
 
 
-def test_two_environments_and_none_named_is_refused_only_where_it_matters() -> None:
-    """R1: nothing says which is meant; the journal may."""
+@pytest.mark.parametrize(
+    "given",
+    [{"passkey": PASSKEY}, {"enabled": True}, {"shortcode": "600124"}, {"account_type": "paybill"}],
+    ids=["secret", "on", "number", "type"],
+)
+def test_two_environments_and_none_named_is_refused_where_it_matters(given: dict[str, Any]) -> None:
+    """R1, R4.4: nothing says which is meant; the journal may. Never "saved" with nothing saved."""
     rows = [row("sandbox"), row()]
-    with pytest.raises(AmbiguousEnvironment):
-        decide(change(passkey=PASSKEY), rows, allow_sandbox=True)
-    with pytest.raises(AmbiguousEnvironment):
-        decide(change(enabled=True), rows, allow_sandbox=True)
-    save = decide(change(enabled=True), rows, allow_sandbox=True, last_active=Environment.PRODUCTION)
+    _, fields = wrong(change(**given), *rows)
+    assert fields == {"mpesa_environment": "missing"}
+    save = decide(change(**given), rows, allow_sandbox=True, last_active=Environment.PRODUCTION)
     assert save.environment is Environment.PRODUCTION
+
+
+@pytest.mark.parametrize("rows", [(), (row("sandbox"), row())], ids=["no rows", "two rows"])
+def test_the_other_fields_are_judged_also_where_the_environment_is_wrong(rows: tuple[StoredCredentials, ...]) -> None:
+    """R4.4: every wrong field at once."""
+    unknown = FieldError("mpesa_environment", "unknown_value", "…")
+    _, fields = wrong(change(faults=(unknown,), consumer_key=Secret("a7f3"), shortcode="1", account_type="shop"), *rows)
+    missing = {} if rows else {"mpesa_consumer_secret": "missing", "mpesa_passkey": "missing"}
+    assert fields == {
+        "mpesa_environment": "unknown_value",
+        "mpesa_account_type": "unknown_value",
+        "mpesa_business_shortcode": "not_a_number",
+        "mpesa_consumer_key": "too_short",
+        **missing,
+    }
+
+
+def test_a_first_save_that_must_name_the_environment_names_the_rest_as_well() -> None:
+    """R4.4."""
+    _, fields = wrong(change(consumer_key=Secret("short"), enabled=True), allow_sandbox=False)
+    assert fields == {
+        "mpesa_environment": "missing",
+        "mpesa_business_shortcode": "missing",
+        "mpesa_consumer_key": "too_short",
+        "mpesa_consumer_secret": "missing",
+        "mpesa_passkey": "missing",
+    }
+
+
+def test_an_unknown_account_type_alone_is_refused() -> None:
+    """R4.4: also where nothing would be stored."""
+    _, fields = wrong(change(account_type="shop"))
+    assert fields["mpesa_account_type"] == "unknown_value"
+    _, fields = wrong(change(account_type="shop", enabled=False), row())
+    assert fields == {"mpesa_account_type": "unknown_value"}
 
 
 def test_switching_on_does_not_judge_a_number_that_was_stored_before() -> None:

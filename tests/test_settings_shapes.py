@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
 from mpesa_sync.crypto.cipher import open_stored
 from mpesa_sync.crypto.forms import Form
-from mpesa_sync.db import migrations, settings
+from mpesa_sync.db import history, migrations, settings
 from mpesa_sync.db.installation import Mode
 from mpesa_sync.db.pool import connect
 from mpesa_sync.domain.credentials import Environment
 from mpesa_sync.domain.saving import SettingsChange
-from mpesa_sync.errors import BarNotFound, EnvironmentNotAllowed, NotAllowed
+from mpesa_sync.errors import (
+    BarNotFound,
+    ConstraintRefused,
+    EnvironmentNotAllowed,
+    IntegrityFault,
+    NotAllowed,
+    OperationConflict,
+)
 from mpesa_sync.identity.people import Person, Via
 from mpesa_sync.secret import Secret
 from mpesa_sync.sync.settings_service import SettingsService
 from tests.support.databases import plain
 from tests.support.observer import see
 from tests.support.venues import KEY, KEYS, SECRETS, add_bar
+from tests.support.waiting import waiter_for
 
 OWNER: Final = Person(UUID(int=7), "", is_operator=False, via=Via.TOKEN)
 TEXT_COLUMNS: Final = """
@@ -35,6 +44,15 @@ WITHOUT_DETAILS: Final = """
 drop table public.mpesa_credential_events, public.audit_logs;
 alter table public.bars drop column slug, drop column active, drop column payment_cash_enabled,
   drop column payment_card_enabled, drop column mpesa_environment
+"""
+MEDDLER: Final = """
+create function public.meddle() returns trigger language plpgsql as $$
+begin
+  update public.bars set mpesa_enabled = true where id = new.tenant_id;
+  return null;
+end $$;
+create constraint trigger meddle after update on public.mpesa_credentials deferrable initially deferred
+  for each row execute function public.meddle();
 """
 
 
@@ -146,3 +164,82 @@ async def test_sandbox_credentials_are_saved_and_not_switched_on_where_they_are_
         assert await sql.fetchval("select count(*) from public.mpesa_credentials") == 0
         saved = await service.save(change(bar, Environment.SANDBOX, enabled=None), OWNER)
         assert (saved.enabled, saved.stored[0]) == (False, "mpesa_business_shortcode")
+
+
+async def test_the_same_operation_id_with_another_request_is_a_conflict_and_no_repeat(db: Any, sql: Any) -> None:
+    """R4: a repeat is safe; another secret, number or type under the same id is not one, and nothing of it is kept."""
+    bar = await add_bar(sql)
+    await belongs(sql, bar)
+    service, operation_id = SettingsService(db), uuid4()
+    first = await service.save(change(bar), OWNER, operation_id=operation_id)
+    assert await service.save(change(bar), OWNER, operation_id=operation_id) == first
+    for other in ({"passkey": Secret("another-passkey-xyz-1")}, {"account_type": "till", "till_number": "512345"}):
+        with pytest.raises(OperationConflict):
+            await service.save(change(bar, **other), OWNER, operation_id=operation_id)
+    kept = await sql.fetchval("select string_agg(o::text, ' ') from mpesa_sync.operations o")
+    assert not any(secret.reveal() in kept for secret in SECRETS)
+
+
+async def test_a_new_row_is_inserted_with_its_values_and_never_with_placeholders(platform_url: str) -> None:
+    """existing-platform.md: a check on the number, or an INSERT trigger, sees what is meant."""
+    check = "alter table public.mpesa_credentials add check (business_shortcode ~ '^[0-9]{5,7}$')"
+    secret = "alter table public.mpesa_credentials add check (octet_length(passkey_enc) >= 28)"
+    async with attached(platform_url, check, secret) as (sql, service, _):
+        bar = await add_bar(sql)
+        await belongs(sql, bar)
+        assert (await service.save(change(bar), OWNER)).enabled is True
+
+
+async def test_a_column_that_appears_later_is_found(platform_url: str) -> None:
+    """existing-platform.md: the shape may change while we serve; the save after the failed one looks again."""
+    async with attached(platform_url) as (sql, service, _):
+        bar = await add_bar(sql)
+        await belongs(sql, bar)
+        await service.save(change(bar), OWNER)
+        await sql.execute("alter table public.mpesa_credentials add column callback_url text not null default ''")
+        await sql.execute("alter table public.mpesa_credentials alter column callback_url drop default")
+        with pytest.raises(ConstraintRefused):
+            await service.save(change(bar, Environment.SANDBOX, enabled=None), OWNER)
+        assert (await service.save(change(bar, Environment.SANDBOX, enabled=None), OWNER)).stored
+
+
+async def test_a_membership_taken_away_while_the_save_waits_for_the_bar_counts(
+    db: Any, sql: Any, database_url: str
+) -> None:
+    """Issue 3: membership is read again under the lock."""
+    bar = await add_bar(sql, production=False)
+    await belongs(sql, bar)
+    async with plain(database_url) as holder:
+        async with holder.transaction():
+            await holder.execute("select 1 from public.bars where id = $1 for update", bar)
+            saving = asyncio.create_task(SettingsService(db).save(change(bar), OWNER))
+            await waiter_for(sql, holder.get_server_pid())
+            await sql.execute("delete from public.user_bars")
+        with pytest.raises(BarNotFound):
+            await saving
+    seen = await see(sql, bar)
+    assert seen is not None
+    assert (seen.mpesa_enabled, seen.active) == (False, [])
+
+
+async def test_a_deferred_trigger_speaks_before_the_read_back(db: Any, sql: Any) -> None:
+    """races.md, R4.3: a save without a status is not answered before deferred triggers have had their say."""
+    bar = await add_bar(sql, production=False)
+    await belongs(sql, bar)
+    await sql.execute(MEDDLER)
+    with pytest.raises(IntegrityFault):
+        await SettingsService(db).save(change(bar, enabled=None, shortcode="600999"), OWNER)
+    assert await sql.fetchval("select business_shortcode from public.mpesa_credentials") == "600123"
+
+
+async def test_explain_keeps_the_last_change_of_the_status_behind_later_saves(db: Any, sql: Any) -> None:
+    """Spec 6: two saves of credentials do not hide who switched."""
+    bar = await add_bar(sql)
+    await belongs(sql, bar)
+    await SettingsService(db).save(change(bar), OWNER)
+    for number in ("600124", "600125", "600126"):
+        await SettingsService(db).save(change(bar, enabled=None, shortcode=number), OWNER)
+    async with db.reading() as connection:
+        last = await history.last_change(connection, bar)
+    assert last is not None
+    assert (last.mpesa_enabled_before, last.mpesa_enabled_after) == (False, True)

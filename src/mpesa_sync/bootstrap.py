@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -19,7 +19,7 @@ from mpesa_sync.errors import ConfigurationError, SchemaError
 from mpesa_sync.identity import token_key
 from mpesa_sync.monitoring import logs
 from mpesa_sync.secret import Secret
-from mpesa_sync.settings import DATABASE_URL, Settings, database_url_fault
+from mpesa_sync.settings import DATABASE_URL, KMS_KEY, Settings, database_url_fault
 
 HOME: Final = Path(".mpesa-sync")
 """Where the embedded server of a folder lives."""
@@ -127,17 +127,21 @@ async def served(settings: Settings, *, database_url: str | None = None, home: P
     """
     place = _named(settings, database_url)
     if place is not None:
+        if not place.kms_keys:
+            raise ConfigurationError(
+                [f"{KMS_KEY} is not set: without the key of the stored secrets no venue could offer M-Pesa"]
+            )
         async with _connected(place, settings) as found:
             async with found.database.reading() as connection:
                 await _require_current(connection)
             yield Serving(found, settings.jwt_secret)
         return
     async with embedded.running(home) as server:
-        keys = settings.kms_keys or _key_of(home) or (_new_key(home),)
-        place = Place(Secret(server.url), f"the embedded server in ./{home}", keys, is_embedded=True)
+        place = Place(Secret(server.url), f"the embedded server in ./{home}", (), is_embedded=True)
+        async with _connected(place, settings) as looking, looking.database.reading() as connection:
+            empty = not (await shape.inspect(connection)).tables
+        place = replace(place, kms_keys=settings.kms_keys or _key_of(home) or _first_key(home, empty=empty))
         async with _connected(place, settings) as found:
-            async with found.database.reading() as connection:
-                empty = not (await shape.inspect(connection)).tables
             await migrations.migrate(found.database, mode=Mode.GREENFIELD, create_platform_tables=empty)
             yield Serving(found, settings.jwt_secret or token_key.read(home) or token_key.create(home))
 
@@ -191,11 +195,22 @@ def _key_of(home: Path) -> tuple[Secret, ...]:
         return ()
 
 
-def _new_key(home: Path) -> Secret:
-    """Make the key of the embedded server's secrets, and keep it."""
-    key = generate_key()
-    keyfile.create(home / KEY_FILE, key)
-    return key
+def _first_key(home: Path, *, empty: bool) -> tuple[Secret, ...]:
+    """Make the key of a new database's secrets, and keep it; two programs at once get the same.
+
+    Raises:
+        ConfigurationError: the database holds something already, which another key may have sealed.
+    """
+    if not empty:
+        raise ConfigurationError(
+            [
+                f"the database in ./{home} holds data, and its key file {KEY_FILE} is not there: set {KMS_KEY} to the "
+                "key that its secrets were sealed with, or put the file back"
+            ]
+        )
+    with suppress(FileExistsError):
+        keyfile.create(home / KEY_FILE, generate_key())
+    return (keyfile.read(home / KEY_FILE),)
 
 
 def _query(query: str, name: str) -> str | None:

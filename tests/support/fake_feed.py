@@ -89,7 +89,7 @@ class FakeFeed:
     def _page(self, path: str, head: str) -> tuple[int, str, bytes]:
         html = "text/html; charset=utf-8"
         if path.startswith("/static/"):
-            asset = pages.ASSETS[path.removeprefix("/static/")]
+            asset = pages.assets()[path.removeprefix("/static/")]
             return 200, asset.content_type, asset.body
         if path.endswith("/payment-methods"):
             self.polls += 1

@@ -13,6 +13,7 @@ from uuid import UUID
 from mpesa_sync.live.connection import Message
 from mpesa_sync.live.hub import Hub
 from mpesa_sync.live.stream import serve_stream
+from mpesa_sync.web.streams import refusal
 
 _DEADLINE_S: Final = 20.0
 
@@ -63,12 +64,12 @@ class Page:
         try:
             await serve_stream(
                 self._hub,
-                {"type": "http"},
                 self._receive,
                 self._send,
                 self._bar_id,
                 last_event_id=self._last_event_id,
                 address=self._address,
+                problem=refusal,
                 abort=self._abort,
             )
         finally:

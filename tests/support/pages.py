@@ -82,7 +82,7 @@ def demo(name: str) -> views.DemoView:
     bad = views.DemoVenue(str(BAR), "baraka", name, "drifted", "false", "production: true", "hidden")
     good = views.DemoVenue(str(BAR), "nyali", "Nyali Beach Bar", "as it should be", "true", "production: true", "")
     control = views.DemoControl("legacy", "The old staff app", "Writes one field alone.", "Write it")
-    return views.DemoView((bad, good), bad, (control,), "/demo", "csrf", f"Written at {name}.")
+    return views.DemoView((bad, good), bad, (control,), "/demo", f"Written at {name}.")
 
 
 def samples(name: str = "Mama Njeri's Kitchen") -> Mapping[str, tuple[str, object]]:

@@ -18,6 +18,7 @@ from mpesa_sync.live.hub import Hub
 from mpesa_sync.secret import Secret
 from mpesa_sync.settings import Settings
 from mpesa_sync.web import composition, server
+from mpesa_sync.web.app import create_app
 from mpesa_sync.web.context import Context
 
 JWT_SECRET: Final = generate_key()
@@ -66,8 +67,10 @@ async def running(database: Database, url: str, **settings: Any) -> AsyncIterato
     chosen = Settings(**settings)
     serving = Serving(Opened(database, place), JWT_SECRET)
     listening = server.bound("127.0.0.1", 0)
-    async with composition.started(serving, chosen) as (context, hub):
-        app = composition.app_of(context)
-        async with server.serving(app, hub, listening) as address, httpx.AsyncClient(base_url=address) as client:
-            assert context.tokens is not None
-            yield Site(address, client, context, hub, context.tokens)
+    async with (
+        composition.started(serving, chosen) as context,
+        server.serving(create_app(context), context.hub, listening) as serves,
+        httpx.AsyncClient(base_url=serves.url) as client,
+    ):
+        assert context.tokens is not None
+        yield Site(serves.url, client, context, context.hub, context.tokens)

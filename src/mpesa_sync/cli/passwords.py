@@ -1,4 +1,4 @@
-"""Where a new account's password comes from: typed twice and hidden, a line of stdin, or made up here."""
+"""Where a new password comes from: typed twice and hidden, a line of stdin, or made up here."""
 
 from __future__ import annotations
 
@@ -15,17 +15,26 @@ from mpesa_sync.secret import Secret
 
 STDIN = "--password-stdin"
 GENERATE = "--generate-password"
+ASK = "--new-password"
 _LONGEST_LINE = 4096
+
+
+def check_options(*given: bool) -> None:
+    """Refuse more than one way to a password.
+
+    Raises:
+        ConfigurationError: more than one option was given.
+    """
+    if sum(given) > 1:
+        raise ConfigurationError([f"{STDIN}, {GENERATE} and {ASK} exclude each other"])
 
 
 def check_source(*, from_stdin: bool, generated: bool) -> None:
     """Refuse before anything is done where no password could be had.
 
     Raises:
-        ConfigurationError: both options were given, or none and there is no terminal to ask on.
+        ConfigurationError: it must be asked for and there is no terminal to ask on.
     """
-    if from_stdin and generated:
-        raise ConfigurationError([f"{STDIN} and {GENERATE} exclude each other"])
     if not (from_stdin or generated or (sys.stdin.isatty() and sys.stderr.isatty())):
         raise ConfigurationError(
             [f"there is no terminal to ask for a password on: give {STDIN} to send it, or {GENERATE} to get one"]

@@ -1,23 +1,17 @@
-"""`serve`: the staff app, the customer app and the API over HTTP, until it is told to stop."""
+"""`serve`: its options. What it does stands in `serving`, which is loaded only when it is called for."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import signal
 from typing import Annotated
 
 import typer
-import uvloop
 
 from mpesa_sync import bootstrap
-from mpesa_sync.cli import output
-from mpesa_sync.cli.exit_codes import ExitCode
 from mpesa_sync.cli.options import DatabaseUrl, examples
-from mpesa_sync.cli.session import Invocation, announce
+from mpesa_sync.cli.session import Invocation
 from mpesa_sync.secret import Secret
 from mpesa_sync.settings import Settings
-from mpesa_sync.web import composition, server
 
 
 def register(app: typer.Typer) -> None:
@@ -50,27 +44,11 @@ def serve(
     if database_url:
         invocation.secrets.append(Secret(database_url))
     settings = Settings.load()
-    invocation.secrets.extend(filter(None, (settings.database_url, settings.jwt_secret, *settings.kms_keys)))
+    invocation.secrets.extend(
+        filter(None, (settings.database_url, settings.listen_url, settings.jwt_secret, *settings.kms_keys))
+    )
     bootstrap.configure_logging(settings, level=logging.INFO)
     address = (host or settings.http_host, settings.http_port if port is None else port)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings, database_url, *address))
+    from mpesa_sync.cli import serving  # here: no other command waits for a web server to be loaded
 
-
-async def _serve(settings: Settings, database_url: str | None, host: str, port: int) -> ExitCode:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    listening = server.bound(host, port)
-    async with (
-        bootstrap.served(settings, database_url=database_url) as serving,
-        composition.started(serving, settings) as (context, hub),
-    ):
-        await announce(serving.opened)
-        async with server.serving(composition.app_of(context), hub, listening) as url:
-            output.note(f"Serving on {url}: staff at {url}/staff, customers at {url}/menu/SLUG.", "green")
-            output.note("Stop it with Ctrl-C or SIGTERM.")
-            await stop.wait()
-            output.note("Stopping: open pages are told to come back.")
-    return ExitCode.OK
+    return serving.run(settings, database_url, *address, invocation.secrets)

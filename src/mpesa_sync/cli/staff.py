@@ -15,7 +15,7 @@ from mpesa_sync.bootstrap import Opened
 from mpesa_sync.cli import output, passwords, staff_list
 from mpesa_sync.cli.exit_codes import ExitCode
 from mpesa_sync.cli.options import AsJson, DatabaseUrl, examples, group
-from mpesa_sync.cli.passwords import GENERATE, STDIN
+from mpesa_sync.cli.passwords import ASK, GENERATE, STDIN
 from mpesa_sync.cli.prompt import YES, agreed
 from mpesa_sync.cli.session import bar_of, on_database, require_installed
 from mpesa_sync.db.accounts import Account
@@ -27,6 +27,13 @@ from mpesa_sync.secret import Secret
 from mpesa_sync.settings import JWT_SECRET, Settings
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the account.", show_default=False)]
+FromStdin = Annotated[
+    bool, typer.Option(STDIN, help="Read the password from the first line of stdin.", show_default=False)
+]
+Generated = Annotated[bool, typer.Option(GENERATE, help="Make up a password and print it, once.", show_default=False)]
+Asked = Annotated[
+    bool, typer.Option(ASK, help="Ask for a new password for an account that is there.", show_default=False)
+]
 
 
 class Added(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -37,6 +44,7 @@ class Added(msgspec.Struct, frozen=True, omit_defaults=True):
     operator: bool
     created: bool
     roles: Mapping[UUID, str]
+    password_changed: bool = False
     password: str | None = None
 
 
@@ -49,6 +57,7 @@ def register(app: typer.Typer) -> None:
             ("mpesa-sync staff add asha --bar mama-njeri --role owner", "Make an account; asks for its password."),
             ("mpesa-sync staff add asha --bar club-99", "Let an account that is there see another bar."),
             (f"mpesa-sync staff add juma --operator {GENERATE}", "An operator; prints a new password."),
+            (f"mpesa-sync staff add asha {ASK}", "A forgotten password: asks for a new one."),
         ),
     )(add)
     staff.command("list", epilog=examples(("mpesa-sync staff list", "Who is there, and where?")))(staff_list.list_)
@@ -81,45 +90,74 @@ def add(
     operator: Annotated[
         bool, typer.Option("--operator", help="An operator, who belongs to no bar.", show_default=False)
     ] = False,
-    password_stdin: Annotated[
-        bool, typer.Option(STDIN, help="Read the password from the first line of stdin.", show_default=False)
-    ] = False,
-    generate_password: Annotated[
-        bool, typer.Option(GENERATE, help="Make up a password and print it, once.", show_default=False)
-    ] = False,
+    password_stdin: FromStdin = False,
+    generate_password: Generated = False,
+    new_password: Asked = False,
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
 ) -> int:
-    """Make an account, or let one that is there into more bars.
+    """Make an account; or let one that is there into more bars, or give it a new password.
 
-    Asks for a new account's password. A role that an account has in a bar is changed only where --role is given.
+    Asks for a new account's password. An account that is there gets a new one where one of the three options of
+    passwords is given, and its sessions end. A role that it has in a bar is changed only where --role is given.
     """
+    _check_usage(name, operator=operator, bar=bar, role=role)
+    passwords.check_options(password_stdin, generate_password, new_password)
+    source = {"from_stdin": password_stdin, "generated": generate_password}
+    chosen = password_stdin or generate_password or new_password
+
+    async def work(opened: Opened) -> ExitCode:
+        account, bars = await _found(opened, name, bar or [])
+        roles = dict.fromkeys(bars, role or Role.STAFF)
+        if is_new := account is None:
+            if new_password:
+                raise SyncRefused(f"There is no account '{name}'. {ASK} is for one that is there; nothing was made.")
+        else:
+            _refuse_to_add_again(account, operator=operator, bars=bars, password=chosen)
+        password: Secret | None = None
+        if is_new or chosen:
+            passwords.check_source(**source)
+            password = await passwords.new(name, **source)
+        account, roles = await _written(opened, account or name, password, roles, operator=operator, role=role)
+        shown = password.reveal() if password and generate_password else None
+        is_renewed = password is not None and not is_new
+        if as_json:
+            words = {bar_id: str(one) for bar_id, one in roles.items()}
+            output.json_result(Added(account.id, account.name, account.is_operator, is_new, words, is_renewed, shown))
+        else:
+            named = dict(zip(bar or [], map(roles.__getitem__, bars), strict=True))
+            _print_added(account, named, shown, is_new=is_new, is_renewed=is_renewed)
+        return ExitCode.OK
+
+    return on_database(context, database_url, work)
+
+
+def _check_usage(name: str, *, operator: bool, bar: list[str] | None, role: Role | None) -> None:
     accounts.checked_name(name)
     if operator and (bar or role):
         raise ConfigurationError(["--operator excludes --bar and --role: an operator belongs to no bar"])
     if role and not bar:
         raise ConfigurationError(["--role is the role in a bar: give --bar too"])
 
-    async def work(opened: Opened) -> ExitCode:
-        account, bars = await _found(opened, name, bar or [])
-        roles = dict.fromkeys(bars, role or Role.STAFF)
-        password: Secret | None = None
-        if is_new := account is None:
-            passwords.check_source(from_stdin=password_stdin, generated=generate_password)
-            password = await passwords.new(name, from_stdin=password_stdin, generated=generate_password)
-            account = await accounts.add(opened.database, name, password, is_operator=operator, memberships=roles)
-        else:
-            _refuse_to_add_again(account, operator=operator, bars=bars, password=password_stdin or generate_password)
-            roles = dict(await accounts.grant(opened.database, account, roles, replace=role is not None))
-        shown = password.reveal() if password and generate_password else None
-        if as_json:
-            words = {bar_id: str(one) for bar_id, one in roles.items()}
-            output.json_result(Added(account.id, account.name, account.is_operator, is_new, words, shown))
-        else:
-            _print_added(account, dict(zip(bar or [], map(roles.__getitem__, bars), strict=True)), is_new, shown)
-        return ExitCode.OK
 
-    return on_database(context, database_url, work)
+async def _written(
+    opened: Opened,
+    whom: Account | str,
+    password: Secret | None,
+    roles: dict[UUID, Role],
+    *,
+    operator: bool,
+    role: Role | None,
+) -> tuple[Account, dict[UUID, Role]]:
+    """Make an account of a name, or change the one that is there; return it with its roles in these bars."""
+    if isinstance(whom, str):
+        assert password is not None
+        return await accounts.add(opened.database, whom, password, is_operator=operator, memberships=roles), roles
+    if roles:
+        roles = dict(await accounts.grant(opened.database, whom, roles, replace=role is not None))
+    if password is not None:  # last: where anything fails before, the password that people know still counts
+        await accounts.set_password(opened.database, whom, password)
+    return whom, roles
 
 
 async def _found(opened: Opened, name: str, texts: list[str]) -> tuple[Account | None, list[UUID]]:
@@ -131,20 +169,21 @@ async def _found(opened: Opened, name: str, texts: list[str]) -> tuple[Account |
 
 
 def _refuse_to_add_again(account: Account, *, operator: bool, bars: list[UUID], password: bool) -> None:
-    kind = "an operator's account" if account.is_operator else "an account"
-    if operator or account.is_operator or not bars:
-        hint = "" if operator or account.is_operator else " Give --bar to let it into one more."
+    """Refuse what cannot be done to an account that is there, and what leaves nothing to do."""
+    if operator or (account.is_operator and bars) or not (bars or password):
+        kind = "an operator's account" if account.is_operator else "an account"
+        more = "" if operator or account.is_operator else " --bar lets it into one more,"
+        hint = f"{more} {ASK} gives it a new password." if not operator else ""
         raise SyncRefused(f"There is {kind} '{account.name}' already. Nothing was changed.{hint}")
-    if password:
-        raise SyncRefused(
-            f"There is an account '{account.name}' already, with a password of its own. Nothing was changed. Repeat "
-            "this without a password."
-        )
 
 
-def _print_added(account: Account, roles: Mapping[str, Role], is_new: bool, password: str | None) -> None:
+def _print_added(
+    account: Account, roles: Mapping[str, Role], password: str | None, *, is_new: bool, is_renewed: bool
+) -> None:
     """Print what was done; a password that was made up alone on stdout, so that it can be piped."""
     say = output.result if password is None else output.note
+    if is_renewed:
+        say(f"{account.name} was there already and has a new password. Its sessions have ended.", "green")
     if is_new:
         say(f"Added {account.name}{', an operator' if account.is_operator else ''}.", "green")
         if not (roles or account.is_operator):

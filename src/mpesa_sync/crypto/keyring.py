@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 import secrets
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ IV_LENGTH: Final = 12
 TAG_LENGTH: Final = 16
 BLOB_MIN_LENGTH: Final = IV_LENGTH + TAG_LENGTH
 """Bytes of iv | tag | ciphertext where the ciphertext is empty."""
+_FINGERPRINTS: Final = b"mpesa-sync fingerprints of posted secrets, v1"
+_FINGERPRINT_BYTES: Final = 16
 
 
 class KeyRing:
@@ -25,10 +28,11 @@ class KeyRing:
     Immutable, and safe to share between tasks and threads. True where it holds a key.
     """
 
-    __slots__ = ("_ciphers",)
+    __slots__ = ("_ciphers", "_print_key")
 
-    def __init__(self, ciphers: tuple[AESGCM, ...]) -> None:
+    def __init__(self, ciphers: tuple[AESGCM, ...], print_key: bytes = b"") -> None:
         self._ciphers = ciphers
+        self._print_key = print_key
 
     @classmethod
     def empty(cls) -> KeyRing:
@@ -55,7 +59,8 @@ class KeyRing:
                     f"Encryption key {position} of {len(texts)} {fault}:"
                     f" it must be exactly {KMS_KEY_LENGTH} ASCII characters."
                 )
-        return cls(tuple(AESGCM(text.encode("ascii")) for text in dict.fromkeys(texts)))
+        print_key = hmac.digest(texts[0].encode("ascii"), _FINGERPRINTS, "sha256") if texts else b""
+        return cls(tuple(AESGCM(text.encode("ascii")) for text in dict.fromkeys(texts)), print_key)
 
     def encrypt(self, plain: bytes) -> bytes:
         """Return `plain` under the first key as iv | tag | ciphertext, with a fresh random iv.
@@ -88,6 +93,16 @@ class KeyRing:
             except InvalidTag:
                 continue
         return None
+
+    def fingerprint(self, secret: Secret) -> str:
+        """Return what tells two secrets apart and nothing else, under a key that follows from the first one.
+
+        Without a key it is "" for every secret.
+        """
+        if not self._print_key:
+            return ""
+        text = secret.reveal().encode("utf-8", "surrogatepass")
+        return hmac.digest(self._print_key, text, "sha256")[:_FINGERPRINT_BYTES].hex()
 
     def require(self) -> None:
         """Refuse to go on without a key.

@@ -16,6 +16,7 @@ select * from (
           o.after::text as after
      from mpesa_sync.operations o
     where o.bar_id = $1 and o.outcome = 'applied' and o.before is distinct from o.after
+      and (not $3 or o.after ? 'mpesa_enabled')
     order by o.started_at desc limit $2)
   union all
   (select j.changed_at, 'migration', coalesce(r.actor, ''), coalesce(r.reason, ''), j.run_id,
@@ -59,13 +60,13 @@ class Change:
 
 async def last_change(connection: Any, bar_id: UUID) -> Change | None:
     """Return the last change of a bar's status that our history knows, None where it knows none."""
-    changes = await recent(connection, bar_id, limit=2)
-    return next((change for change in changes if "mpesa_enabled" in change.after), None)
+    records = await connection.fetch(RECENT, bar_id, 1, True)
+    return _change(records[0]) if records else None
 
 
 async def recent(connection: Any, bar_id: UUID, *, limit: int) -> list[Change]:
     """Return the last changes of a bar that our history knows, the latest first, at most `limit`."""
-    return [_change(record) for record in await connection.fetch(RECENT, bar_id, limit)]
+    return [_change(record) for record in await connection.fetch(RECENT, bar_id, limit, False)]
 
 
 def _change(record: Any) -> Change:

@@ -47,7 +47,11 @@ select e.epoch, m.bar_id
      where coalesce(s.version, 0) <> k.version
   ) m on true
 """
-LOCK_BAR: Final = "select 1 from public.bars where id = $1 for update"
+LOCK_BAR: Final = "select 1 from public.bars where id = $1 for no key update"
+RAISE: Final = """
+insert into mpesa_sync.bar_state as s (bar_id, version) values ($1, $2)
+on conflict (bar_id) do update set version = excluded.version where s.version < excluded.version
+"""
 NOTICE: Final = "select mpesa_sync.notice_v1($1)"
 LISTENER_SETUP: Final = (
     session.CONNECTION_SETUP
@@ -101,15 +105,21 @@ async def moved(connection: Any, versions: Mapping[UUID, int]) -> tuple[str, lis
     return str(records[0]["epoch"]), [record["bar_id"] for record in records if record["bar_id"] is not None]
 
 
-async def bump(database: Database, bar_id: UUID) -> None:
+async def bump(database: Database, bar_id: UUID, *, above: int = 0) -> None:
     """Move the version of a bar under its lock and send its notice, in a transaction of its own.
 
+    A bar that does not exist is left alone, as are programs that add rows which refer to the bar.
+
+    Arguments:
+        above: a version that pages have been shown: the new one is higher, whatever the database holds now.
     Raises:
         DatabaseFault, SchemaError: nothing was written, or it may have been: doing it again does no harm.
     """
 
     async def work(connection: Any) -> None:
-        await connection.execute(LOCK_BAR, bar_id)
+        if await connection.fetchval(LOCK_BAR, bar_id) is None:
+            return
+        await connection.execute(RAISE, bar_id, above)
         await connection.execute(NOTICE, bar_id)
 
     await transaction.once(database, session.WRITE, work)

@@ -32,7 +32,7 @@ PURGE: Final = """
 delete from mpesa_sync.sign_in_failures f
  using (select o.bucket from mpesa_sync.sign_in_failures o
          where o.window_began_at <= now() - $1::interval
-         order by o.bucket limit 1000 for update skip locked) old
+         order by o.bucket limit $2 for update skip locked) old
  where f.bucket = old.bucket
 """
 IS_KNOWN: Final = """
@@ -68,9 +68,9 @@ async def give_back(connection: Any, counted: Sequence[Counted]) -> None:
     await connection.execute(GIVE_BACK, buckets, [one.window_began_at for one in counted])
 
 
-async def purge(connection: Any, window: timedelta) -> None:
+async def purge(connection: Any, window: timedelta, *, at_most: int) -> None:
     """Delete buckets whose window is over, without waiting for anybody who does the same."""
-    await connection.execute(PURGE, window)
+    await connection.execute(PURGE, window, at_most)
 
 
 async def is_known(connection: Any, account_id: UUID, address: str, within: timedelta) -> bool:

@@ -65,7 +65,7 @@ async def served(stage: Stage, *, port: int = 0) -> AsyncIterator[Site]:
             max_size=_OUTSIDERS,
             server_settings={"application_name": "another program"},
         ) as outside,
-        composition.started(serving, settings) as (context, hub),
+        composition.started(serving, settings) as context,
     ):
         app = create_app(context, more_routes=routes.ROUTES, framed=True)
         app.state[routes.DESK] = Desk(
@@ -73,8 +73,8 @@ async def served(stage: Stage, *, port: int = 0) -> AsyncIterator[Site]:
         )
         assert context.tokens is not None
         token = context.tokens.mint(account.id, TOKEN_LIFE_S)
-        async with server.serving(app, hub, listening) as url:
-            yield Site(url, account, password, token, taken)
+        async with server.serving(app, context.hub, listening) as running:
+            yield Site(running.url, account, password, token, taken)
 
 
 def _bound(port: int) -> tuple[Any, int | None]:

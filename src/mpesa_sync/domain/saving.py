@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -12,6 +12,7 @@ from mpesa_sync.domain.bars import CredentialsRow
 from mpesa_sync.domain.credentials import (
     SECRET_FIELDS,
     AccountType,
+    Checked,
     CredentialsInput,
     Environment,
     FieldError,
@@ -25,6 +26,12 @@ from mpesa_sync.secret import Secret
 ALL_REQUIRED: Final = "All M-Pesa credentials are required when M-Pesa is enabled"
 WRONG_FORM: Final = "Invalid credentials format"
 """The existing API's words, which its front end may look for (existing-platform.md)."""
+_PRODUCTION_ONLY: Final = FieldError(
+    "mpesa_environment", "missing", "Choose production: the sandbox may not serve customers here."
+)
+_WHICH: Final = FieldError(
+    "mpesa_environment", "missing", "There are credentials for both: choose sandbox or production."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,39 +99,70 @@ def decide(
         allow_sandbox: whether sandbox credentials may serve customers here.
         last_active: the environment that was last switched on, as our journal knows it.
     Raises:
-        InvalidSettings: names every wrong field; nothing is to be written (R4.4).
-        AmbiguousEnvironment: both environments have credentials and nothing says which is meant.
+        InvalidSettings: names every wrong field, also an environment that has to be named; nothing is to be
+            written (R4.4).
     """
     given = (_given(change.consumer_key), _given(change.consumer_secret), _given(change.passkey))
-    environment = _environment(change, stored, given, allow_sandbox=allow_sandbox, last_active=last_active)
+    faults = (*change.faults, *_unknown_type(change))
+    environment: Environment | None = None
+    if not _is_faulty("mpesa_environment", faults):
+        environment, unnamed = _environment(change, stored, given, allow_sandbox=allow_sandbox, last_active=last_active)
+        faults = (*faults, unnamed) if unnamed else faults
     row = next((row for row in stored if row.environment is environment), None)
+    if _is_faulty("mpesa_environment", faults):
+        row = _any_of(stored)  # whatever it is for, the rest of it is judged, too
     shortcode, account_type, till_number = _effective(change, row)
-    fields = () if environment is None else _changed(given, row, shortcode, account_type, till_number)
-    if environment is None or not (fields or change.enabled is True):
-        if change.faults:
-            raise InvalidSettings(WRONG_FORM, change.faults, code="invalid_format")
+    fields = _changed(given, row, shortcode, account_type, till_number)
+    is_idle = environment is None and not _is_faulty("mpesa_environment", faults)
+    if is_idle or not (fields or change.enabled is True):
+        _refuse(change, faults, ())
         return Save(environment)
-    has = row.has if row else (False, False, False)
-    checked = check_credentials(
-        CredentialsInput(
-            environment=environment,
-            shortcode=shortcode,
-            account_type=account_type,
-            till_number=till_number,
-            # A secret that is neither given nor stored is missing: an empty one is reported as that.
-            **{
-                name: secret if secret or stored_already else Secret("")
-                for name, secret, stored_already in zip(SECRET_FIELDS, given, has, strict=True)
-            },
-        )
-    )
-    errors = checked.errors
-    if not fields:
-        # Only switched on: what was stored before is not judged by the rules of the form, only missed.
-        errors = tuple(error for error in errors if error.code == "missing")
-    _refuse(change, errors)
+    checked = _checked(environment, shortcode, account_type, till_number, given, row)
+    # Only switched on: what was stored before is not judged by the rules of the form, only missed.
+    errors = checked.errors if fields else tuple(error for error in checked.errors if error.code == "missing")
+    _refuse(change, faults, errors)
     warnings = checked.warnings if fields else ()
     return Save(environment, fields, shortcode, account_type, till_number, given, warnings)
+
+
+def _checked(
+    environment: Environment | None,
+    shortcode: str,
+    account_type: str,
+    till_number: str,
+    given: Sequence[Secret | None],
+    row: StoredCredentials | None,
+) -> Checked:
+    """Judge the form as it would be stored. A secret that is neither given nor stored is missing: an empty one."""
+    has = row.has if row else (False, False, False)
+    secrets = {
+        name: secret if secret or is_stored else Secret("")
+        for name, secret, is_stored in zip(SECRET_FIELDS, given, has, strict=True)
+    }
+    known = environment or Environment.SANDBOX  # its own fault is reported; the sandbox forbids no public value
+    return check_credentials(
+        CredentialsInput(
+            environment=known, shortcode=shortcode, account_type=account_type, till_number=till_number, **secrets
+        )
+    )
+
+
+def _unknown_type(change: SettingsChange) -> tuple[FieldError, ...]:
+    if change.account_type is None or clean_text(change.account_type) in tuple(AccountType):
+        return ()
+    return (FieldError("mpesa_account_type", "unknown_value", "Choose paybill or till."),)
+
+
+def _is_faulty(field: str, faults: Sequence[FieldError]) -> bool:
+    return any(fault.field == field for fault in faults)
+
+
+def _any_of(stored: Sequence[StoredCredentials]) -> StoredCredentials | None:
+    """Return a row that has whatever any row has: of an environment that is not known, nothing is missed wrongly."""
+    if not stored:
+        return None
+    has = [any(kept) for kept in zip(*(row.has for row in stored), strict=True)]
+    return replace(stored[0], has=(has[0], has[1], has[2]))
 
 
 def _given(secret: Secret | None) -> Secret | None:
@@ -140,25 +178,24 @@ def _environment(
     *,
     allow_sandbox: bool,
     last_active: Environment | None,
-) -> Environment | None:
+) -> tuple[Environment | None, FieldError | None]:
+    """Return whose credentials these are; None where nothing needs to know it, or what is wrong where something does.
+
+    Switching off needs no credentials, so it need not say whose they are.
+    """
     if change.environment is not None:
-        return change.environment
-    brings_credentials = any(given) or bool(clean_text(change.shortcode or ""))
-    if stored:
-        rows = [CredentialsRow(row.environment, row.is_active) for row in stored]
-        try:
-            return environments.choose(rows, last_active=last_active)
-        except AmbiguousEnvironment:
-            if any(given) or change.enabled is True:
-                raise
-            return None  # switching off needs no credentials, so it need not say whose they are
-    if not brings_credentials and change.enabled is not True:
-        return None
-    if allow_sandbox:
-        return Environment.SANDBOX
-    missing = FieldError("mpesa_environment", "missing", "Choose production: the sandbox may not serve customers here.")
-    _refuse(change, (missing,))
-    return None
+        return change.environment, None
+    numbers = (change.shortcode, change.account_type, change.till_number)
+    brings = any(given) or (change.enabled is not False and any(clean_text(number or "") for number in numbers))
+    if not stored:
+        if not brings and change.enabled is not True:
+            return None, None
+        return (Environment.SANDBOX, None) if allow_sandbox else (None, _PRODUCTION_ONLY)
+    rows = [CredentialsRow(row.environment, row.is_active) for row in stored]
+    try:
+        return environments.choose(rows, last_active=last_active), None
+    except AmbiguousEnvironment:
+        return None, _WHICH if brings or change.enabled is True else None
 
 
 def _effective(change: SettingsChange, row: StoredCredentials | None) -> tuple[str, str, str]:
@@ -183,10 +220,9 @@ def _changed(
     return tuple(name for name, differs in differ.items() if differs)
 
 
-def _refuse(change: SettingsChange, errors: Sequence[FieldError]) -> None:
+def _refuse(change: SettingsChange, faults: Sequence[FieldError], errors: Sequence[FieldError]) -> None:
     """Raise what is wrong, each field once: a field of a wrong type is not missing as well."""
-    faulty = {fault.field for fault in change.faults}
-    found = (*change.faults, *(error for error in errors if error.field not in faulty))
+    found = (*faults, *(error for error in errors if not _is_faulty(error.field, faults)))
     if not found:
         return
     if change.enabled is True and any(error.code == "missing" for error in found):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 import unicodedata
 from base64 import b64encode
@@ -53,7 +54,10 @@ class _Hashing:
             self._queued -= 1
 
 
-_hashing: Final = _Hashing()
+@functools.cache
+def _hashing() -> _Hashing:
+    """Return the threads of this process, made when the first password is hashed."""
+    return _Hashing()
 
 
 def generate() -> Secret:
@@ -84,7 +88,7 @@ async def hashed(password: Secret) -> Secret:
     """
     if wrong := fault(password):
         raise InvalidInput("password", wrong)
-    return Secret(await _hashing.run(lambda text, _: _HASHER.hash(text), _normalised(password), ""))
+    return Secret(await _hashing().run(lambda text, _: _HASHER.hash(text), _normalised(password), ""))
 
 
 async def matches(stored: Secret | None, password: Secret) -> bool:
@@ -98,7 +102,7 @@ async def matches(stored: Secret | None, password: Secret) -> bool:
     """
     acceptable = fault(password) is None
     encoded = stored.reveal() if stored is not None and acceptable else _of_nothing()
-    return await _hashing.run(_verified, encoded, _normalised(password) if acceptable else "")
+    return await _hashing().run(_verified, encoded, _normalised(password) if acceptable else "")
 
 
 def is_outdated(stored: Secret) -> bool:

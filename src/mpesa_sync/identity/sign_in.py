@@ -33,6 +33,8 @@ guesses does not lock the person out."""
 KNOWN_FOR: Final = timedelta(days=30)
 
 _REFUSED: Final = "Name and password do not belong together."
+_PURGED: Final = 100
+"""How many buckets an attempt deletes at most; it makes three at most."""
 _V6_HOST_BITS: Final = 64
 _NOBODY: Final = UUID(int=0)
 
@@ -60,14 +62,16 @@ async def sign_in(database: Database, name: str, password: Secret, address: str)
     name = name.lower() if is_name(name) else ""
     address = _network_of(address)
     attempt = await _counted_in(database, name, address)
+    renewed: Secret | None = None
     try:
         is_right = await passwords.matches(attempt.password_hash, password)
+        if is_right and attempt.password_hash is not None and passwords.is_outdated(attempt.password_hash):
+            renewed = await passwords.hashed(password)
     except TooManyAttempts:
         await _give_back(database, attempt)
         raise
     if attempt.account is None or attempt.password_hash is None or not is_right:
         raise SignInRefused(_REFUSED)
-    renewed = await passwords.hashed(password) if passwords.is_outdated(attempt.password_hash) else None
     return await _begin(database, attempt, attempt.account, address, renewed)
 
 
@@ -83,6 +87,9 @@ async def _counted_in(database: Database, name: str, address: str) -> _Attempt:
         counted = await sign_ins.count(connection, list(budgets), WINDOW)
         if waits_s := [one.remaining_s for one in counted if one.count > budgets[one.bucket]]:
             raise _too_many(max(waits_s))
+        # Here too, not at a success alone: whoever only guesses must not fill the table. Last, when this transaction
+        # waits for no bucket any more.
+        await sign_ins.purge(connection, WINDOW, at_most=_PURGED)
         return _Attempt(tuple(counted), account, password_hash)
 
     return await transaction.once(database, session.WRITE, work)
@@ -107,7 +114,6 @@ async def _begin(
             await accounts.set_hash(connection, account.id, renewed)
         await sign_ins.give_back(connection, attempt.counted)
         await sign_ins.remember(connection, account.id, _known(account.id, address), KNOWN_FOR)
-        await sign_ins.purge(connection, WINDOW)
         return await sessions.insert(connection, account)
 
     return await transaction.once(database, session.WRITE, work)

@@ -14,7 +14,7 @@ from typing import Final
 from mpesa_sync.clock import Clock
 from mpesa_sync.live.connection import Send, Stream
 from mpesa_sync.live.limits import Limits
-from mpesa_sync.live.tasks import Tasks
+from mpesa_sync.live.tasks import Tasks, report
 from mpesa_sync.live.watched import Entry, Watched
 from mpesa_sync.monitoring import logs, metrics
 from mpesa_sync.monitoring.names import Event
@@ -116,8 +116,8 @@ class Streams:
 
     def push(self, stream: Stream) -> None:
         """Have written what is due on a stream, unless its client is still taking what came before."""
-        if self.is_stale and stream.frame_due:
-            stream.stale_due = True  # a frame alone would say that all is well again
+        if stream.frame_due:  # a frame alone says that all is well
+            stream.stale_due = self.is_stale or stream.entry.is_owed
         if stream.is_open and stream.writer is None and stream.cause is None:
             stream.writer = asyncio.get_running_loop().create_task(self._write(stream))
 
@@ -128,8 +128,11 @@ class Streams:
                 stream.busy_since = self._clock.monotonic()
                 await stream.write(body)
                 metrics.stream_frames.inc()
-        except Exception:  # noqa: BLE001 - the server's way to say that the client has gone
+        except OSError:  # the server's way to say that the client has gone (ASGI: send)
             stream.end("gone")
+        except Exception as exc:  # noqa: BLE001 - this page alone ends by it, and it is logged
+            report("stream", exc)
+            stream.end("failed")
         finally:
             self._busy.discard(stream)
             stream.writer = None
@@ -149,7 +152,12 @@ class Streams:
             self._turns.start("fan-out", self._fan_out(entry))
 
     def doubt(self, entry: Entry) -> None:
-        """Tell the pages of a bar that what they show cannot be kept true; they get a frame when it can."""
+        """Tell the pages of a bar that what they show cannot be kept true; they get a frame when it can.
+
+        Harmless where they have been told.
+        """
+        if entry.is_owed:
+            return
         entry.is_owed = True
         for stream in entry.streams:
             stream.stale_due = True

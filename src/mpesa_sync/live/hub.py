@@ -6,7 +6,7 @@ Notices only wake, a read is the truth, versions order it (facts/live.md). It sa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Self
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from mpesa_sync.clock import Clock
 from mpesa_sync.db import notices, offers
 from mpesa_sync.db.pool import Database
 from mpesa_sync.errors import BarNotFound, MpesaSyncError
+from mpesa_sync.live.bumps import Bumps
 from mpesa_sync.live.connection import Send, Stream
 from mpesa_sync.live.delivery import Streams
 from mpesa_sync.live.limits import Limits
@@ -46,9 +47,9 @@ class Hub:
         self._db = database
         self.limits = limits or Limits()
         self._clock = clock or database.clock
-        self._judge = Judge(database.keys, database.allow_sandbox)
         self._watched = Watched(forget_after_s=self.limits.forget_after_s, most_idle=self.limits.idle_bars)
-        self._reader = Reader(self._read, self._found, limits=self.limits, clock=self._clock)
+        reads = partial(read, database, Judge(database.keys, database.allow_sandbox))
+        self._reader = Reader(reads, self._found, self._unread, limits=self.limits, clock=self._clock)
         self._streams = Streams(self._watched, limits=self.limits, clock=self._clock)
         self._listener = Listener(
             listen_url,
@@ -60,6 +61,9 @@ class Hub:
             clock=self._clock,
         )
         self._tasks = Tasks()
+        self._bumps = Bumps(
+            database, self._tasks, moved=self._reader.wake, failed=self._streams.doubt, limits=self.limits
+        )
         self._mode: Mode = "sweep"
         self._first_proof = asyncio.Event()
 
@@ -131,7 +135,7 @@ class Hub:
             await asyncio.wait([held.bump])
             found = await self._ask(bar_id)
         # Not what was read where something newer was shown already (L3); but the truth, where no version can be moved.
-        if held is None or held.known is None or step(held.known, found) is Step.BUMP:
+        if held is None or held.known is None or held.is_owed or step(held.known, found) is Step.BUMP:
             return found
         return held.known
 
@@ -178,7 +182,9 @@ class Hub:
         entry = stream.entry
         stream.is_open = True
         stream.stale_due, stream.frame_due = is_stale, not is_stale
-        entry.is_owed = entry.is_owed or is_stale
+        if is_stale:
+            self._streams.doubt(entry)
+            self._reader.wake(entry.bar_id)
         if entry.known is not None and not self._streams.is_stale and self.is_current(entry.known, seen):
             stream.sent = entry.frame
         self._streams.push(stream)
@@ -198,16 +204,13 @@ class Hub:
 
     def _may_trust(self, entry: Entry) -> bool:
         is_told = self._mode == "notices" and self._listener.is_connected and self._listener.is_live()
-        return is_told and entry.bump is None and not self._reader.is_dirty(entry.bar_id)
+        return is_told and not entry.is_owed and entry.bump is None and not self._reader.is_dirty(entry.bar_id)
 
     async def _ask(self, bar_id: UUID) -> Known:
         found = await self._reader.ask(bar_id)
         if found is None:
             raise BarNotFound(NOT_FOUND)
         return found
-
-    async def _read(self, bar_ids: Sequence[UUID]) -> Mapping[UUID, Known]:
-        return await read(self._db, self._judge, bar_ids)
 
     def _found(self, bar_id: UUID, known: Known | None) -> None:
         """Take in what a read found."""
@@ -221,41 +224,34 @@ class Hub:
         match step(entry.known, known):
             case Step.PUBLISH:
                 entry.hold(known)
-                self._streams.publish(entry)
                 entry.is_owed = False
+                self._streams.publish(entry)
             case Step.REFRESH:
                 entry.known = known
                 if entry.is_owed:
-                    self._streams.publish(entry)
                     entry.is_owed = False
-            case Step.BUMP if entry.bump is None:
-                entry.bump = self._tasks.start("bump", self._bump(entry))
-            case Step.IGNORE:
+                    self._streams.publish(entry)
+            case Step.BUMP:
+                self._bumps.start(entry)
+            case Step.RAISE:
                 _log.warning(Event.FEED_VERSION_WENT_BACK, bar_id=str(bar_id))
+                self._streams.doubt(entry)
+                self._bumps.start(entry)
 
-    async def _bump(self, entry: Entry) -> None:
-        try:
-            await offers.bump(self._db, entry.bar_id)
-            self._reader.wake(entry.bar_id)
-            metrics.feed_bumps.labels("done").inc()
-        except MpesaSyncError as error:  # the next sweep finds the difference again
+    def _unread(self, bar_id: UUID) -> None:
+        """Say that what is shown of a bar cannot be kept true now, though the listener may hear well (L6)."""
+        if (entry := self._watched.get(bar_id)) is not None:
             self._streams.doubt(entry)
-            metrics.feed_bumps.labels("failed").inc()
-            _log.warning(Event.FEED_BUMP_FAILED, error=error.code, sqlstate=error.sqlstate)
-        finally:
-            entry.bump = None
 
     def _heard(self, payload: str) -> None:
         if payload == notices.EVERY_BAR:
-            for entry in self._watched:
-                self._reader.wake(entry.bar_id)
-            return
-        try:
-            bar_id = UUID(payload)
-        except ValueError:
-            return  # anybody may send on the channel
-        if self._watched.get(bar_id) is not None:
-            self._reader.wake(bar_id)
+            self._wake_all()
+        elif (bar_id := uuid_in(payload)) is not None and self._watched.get(bar_id) is not None:
+            self._reader.wake(bar_id)  # anybody may send anything on the channel
+
+    def _wake_all(self) -> None:
+        for entry in self._watched:
+            self._reader.wake(entry.bar_id)
 
     async def _resync(self, has_notices: bool) -> None:
         """Read everything that is watched; called when notices are heard (again)."""
@@ -284,8 +280,12 @@ class Hub:
 
     async def _sweep(self) -> None:
         await self._clock.sleep(self.limits.sweep_every_s)
-        async with self._db.reading() as connection:
-            self._set_mode(await notices.installed(connection))
+        try:
+            async with self._db.reading() as connection:
+                self._set_mode(await notices.installed(connection))
+        except MpesaSyncError:
+            self._wake_all()  # what cannot be read either is said to be stale
+            raise
         await self._reader.sweep(entry.bar_id for entry in self._watched)
 
     def _set_mode(self, has_notices: bool) -> None:

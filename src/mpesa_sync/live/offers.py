@@ -85,8 +85,9 @@ class Step(Enum):
     """Customers see the same: nothing to send."""
     BUMP = auto()
     """Customers see something else under the same version: a writer moved no version. Move it first."""
-    IGNORE = auto()
-    """It is older than what was shown, and never goes out (L3)."""
+    RAISE = auto()
+    """It is older than what was shown, and never goes out under its version (L3). Reads come one after another, so
+    the database itself has gone back, as by a restore of old rows: move the version past what was shown."""
 
 
 def step(held: Known | None, read: Known) -> Step:
@@ -94,7 +95,7 @@ def step(held: Known | None, read: Known) -> Step:
     if held is None or held.epoch != read.epoch or held.version < read.version:
         return Step.PUBLISH
     if held.version > read.version:
-        return Step.IGNORE
+        return Step.RAISE
     return Step.REFRESH if held.body == read.body else Step.BUMP
 
 

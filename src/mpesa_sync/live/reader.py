@@ -8,6 +8,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from mpesa_sync.clock import Clock
+from mpesa_sync.db.errormap import translate
 from mpesa_sync.errors import TransientFault
 from mpesa_sync.live.limits import Limits
 from mpesa_sync.live.offers import Known
@@ -21,6 +22,7 @@ _CLOSED: Final = "This process is being stopped."
 
 Read = Callable[[Sequence[UUID]], Awaitable[Mapping[UUID, Known]]]
 Found = Callable[[UUID, Known | None], None]
+Unread = Callable[[UUID], None]
 Answer = asyncio.Future[Known | None]
 
 
@@ -33,11 +35,13 @@ class Reader:
     Arguments:
         read: reads many bars in one moment.
         found: is told of each bar, before those who wait for it.
+        unread: is told of each bar that should have been read and cannot be now, until `found` is.
     """
 
-    def __init__(self, read: Read, found: Found, *, limits: Limits, clock: Clock) -> None:
+    def __init__(self, read: Read, found: Found, unread: Unread, *, limits: Limits, clock: Clock) -> None:
         self._read = read
         self._found = found
+        self._unread = unread
         self._limits = limits
         self._clock = clock
         self._urgent: dict[UUID, Answer | None] = {}
@@ -101,10 +105,11 @@ class Reader:
             await self._work.wait()
         batch = self._batch()
         try:
-            known = await self._read(list(batch))
+            async with asyncio.timeout(self._limits.read_timeout_s):
+                known = await self._read(list(batch))
         except Exception as exc:  # noqa: BLE001 - logged, and handed to those who wait
             self._in_flight = {}
-            await self._failed(batch, exc)
+            await self._failed(batch, translate(exc))
             return
         self._in_flight = {}
         metrics.feed_reads.labels("done").inc()
@@ -127,19 +132,25 @@ class Reader:
         self._in_flight = batch
         return batch
 
-    async def _failed(self, batch: Mapping[UUID, Answer | None], error: Exception) -> None:
-        """Tell those who wait; what was only woken, or given up by them, is read again."""
+    async def _failed(self, batch: Mapping[UUID, Answer | None], error: BaseException) -> None:
+        """Tell those who wait, and whom it may leave with an old answer; all of it is read again.
+
+        What waits behind the batch, or of the same sweep, would not be read in time either (L6).
+        """
         metrics.feed_reads.labels("failed").inc()
         report("reader", error)
-        for bar_id, answer in batch.items():
+        for bar_id in [*batch, *self._later]:
             self._urgent.setdefault(bar_id, None)
+        for bar_id in self._urgent:
+            self._unread(bar_id)
+        for answer in batch.values():
             if answer is not None and not answer.done():
                 answer.set_exception(error)
         self._later.clear()
         self._end_sweep(error)
         await self._clock.sleep(_PAUSE_S)
 
-    def _end_sweep(self, error: Exception | None) -> None:
+    def _end_sweep(self, error: BaseException | None) -> None:
         waiting, self._swept = self._swept, []
         for done in waiting:
             if done.done():

@@ -6,10 +6,8 @@ Once the answer has begun, it only waits for the client to go: frames are writte
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
-
-import msgspec
 
 from mpesa_sync.errors import BarNotFound, DatabaseFault, SchemaError
 from mpesa_sync.live.connection import Receive, Send
@@ -21,18 +19,19 @@ HEADERS: Final = [
     (b"cache-control", b"no-store, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
-_TITLES: Final = {404: "Not Found", 503: "Service Unavailable"}
+Problem = Callable[[int, str, str, bool], bytes]
+"""Encodes a refusal: its status, its code, its text, and whether the same request may succeed later."""
 
 
 async def serve_stream(
     hub: Hub,
-    scope: Any,
     receive: Receive,
     send: Send,
     bar_id: UUID,
     *,
     last_event_id: str | None,
     address: str,
+    problem: Problem,
     abort: Callable[[], None] | None = None,
 ) -> None:
     """Serve the events of one bar until the client goes or the hub ends the stream (R3.2).
@@ -42,18 +41,19 @@ async def serve_stream(
     until it can be. A bar that is deleted meanwhile ends with `bye`, and the client that comes back finds 404.
 
     Arguments:
-        scope, receive, send: of ASGI.
+        receive, send: of ASGI.
         bar_id: the bar.
         last_event_id: the version that the client has, as `epoch:n`; None or anything else: it has none.
         address: whom the stream counts for, for the cap.
+        problem: makes the document of a refusal (R4).
         abort: cuts the connection; called for a client that takes nothing, whose connection would else stay open for
             as long as bytes wait in it.
     """
-    del scope
     try:
         stream = hub.join(bar_id, address, send)
     except StreamRefused as refused:
-        await _refuse(send, 503, f"streams_{refused.cause}", str(refused), retry_after_s=refused.retry_after_s)
+        body = problem(503, f"streams_{refused.cause}", str(refused), True)
+        await _refuse(send, 503, body, retry_after_s=refused.retry_after_s)
         return
     try:
         is_stale = False
@@ -61,7 +61,7 @@ async def serve_stream(
             await hub.known(bar_id, fresh=hub.is_ahead(bar_id, last_event_id))
         except BarNotFound as error:
             stream.end("not_found")
-            await _refuse(send, 404, error.code, error.message)
+            await _refuse(send, 404, problem(404, error.code, error.message, False))
             return
         except (DatabaseFault, SchemaError):
             is_stale = True
@@ -74,18 +74,8 @@ async def serve_stream(
         abort()
 
 
-async def _refuse(send: Send, status: int, code: str, error: str, *, retry_after_s: int | None = None) -> None:
+async def _refuse(send: Send, status: int, body: bytes, *, retry_after_s: int | None = None) -> None:
     """Answer with a problem document (R4)."""
-    body = msgspec.json.encode(
-        {
-            "type": "about:blank",
-            "title": _TITLES[status],
-            "status": status,
-            "error": error,
-            "code": code,
-            "retryable": retry_after_s is not None,
-        }
-    )
     headers = [
         (b"content-type", b"application/problem+json"),
         (b"cache-control", b"no-store"),

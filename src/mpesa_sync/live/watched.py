@@ -28,7 +28,7 @@ class Entry:
         self.bump: asyncio.Task[None] | None = None
         self.is_fanning = self.again = False
         self.is_owed = False
-        """Whether a page was told `stale` because this bar could not be read for it."""
+        """Whether its pages were told `stale`: what is held is not to be trusted until a read has proved it (L6)."""
 
     def hold(self, known: Known) -> None:
         """Take what customers see from now on, and encode its frame."""

@@ -17,15 +17,16 @@ from mpesa_sync.db.shape import Shape
 from mpesa_sync.db.transaction import Done
 from mpesa_sync.domain import availability, saving
 from mpesa_sync.domain.bars import BarFacts
-from mpesa_sync.domain.credentials import Environment
+from mpesa_sync.domain.credentials import SECRET_FIELDS, AccountType, Environment, clean_text
 from mpesa_sync.domain.saving import Save, SettingsChange
-from mpesa_sync.errors import BarNotFound, IntegrityFault, InvalidInput
+from mpesa_sync.errors import BarNotFound, ConstraintRefused, IntegrityFault, InvalidInput, SchemaError
 from mpesa_sync.identity import membership
 from mpesa_sync.identity.people import Person
 from mpesa_sync.sync import writer
 from mpesa_sync.sync.manager import MpesaSyncManager
 from mpesa_sync.sync.settling import settled
 
+_LONGEST_NUMBER: Final = 7
 _STATUS: Final = "status"
 """Names the operation of the manager inside ours: its id follows from ours, so a repeat is the same one."""
 
@@ -107,17 +108,25 @@ class SettingsService:
             kind="settings",
             bar_id=change.bar_id,
             actor=person.actor,
-            request=_request(change),
+            request=self._request(change),
         )
 
         async def work(connection: Any) -> Done[SettingsSaved]:
             await membership.require(connection, person, change.bar_id, to_write=True)
-            return await self._save(connection, change, operation)
+            return await self._save(connection, change, person, operation)
 
-        return (await settled(self._db, operation, work, SettingsSaved)).result
+        try:
+            return (await settled(self._db, operation, work, SettingsSaved)).result
+        except (ConstraintRefused, SchemaError):
+            self._shape = None  # a column may have come or gone: looked at again by the next save
+            raise
 
-    async def _save(self, connection: Any, change: SettingsChange, operation: Operation) -> Done[SettingsSaved]:
+    async def _save(
+        self, connection: Any, change: SettingsChange, person: Person, operation: Operation
+    ) -> Done[SettingsSaved]:
         bar = await writer.lock(connection, change.bar_id)
+        # Again: the lock may have been waited for, and the membership taken away meanwhile.
+        await membership.require(connection, person, change.bar_id, to_write=True)
         stored = await settings.stored_of(connection, change.bar_id)
         if stored is None:
             raise BarNotFound("Bar not found")
@@ -152,6 +161,7 @@ class SettingsService:
         environment = save.environment if wanted else None
         if wanted is None:
             if availability.direction(facts) is None:
+                await writer.let_deferred_speak(connection)
                 after = (await writer.lock(connection, change.bar_id)).facts
                 if availability.shown(after) is not availability.shown(facts) or availability.direction(after):
                     raise IntegrityFault("A trigger or rule of the database changed the status. Nothing was saved.")
@@ -192,6 +202,21 @@ class SettingsService:
             self._allow_sandbox = await installation.allows_sandbox(connection, self._db)
         return self._allow_sandbox
 
+    def _request(self, change: SettingsChange) -> dict[str, Any]:
+        """Return what the audit keeps of a request: what was asked, and of secrets only what tells two requests apart.
+
+        An operation id that comes with another request is a conflict, and no repeat.
+        """
+        given = {name: getattr(change, name) for name in SECRET_FIELDS}
+        return {
+            "mpesa_enabled": change.enabled,
+            "mpesa_environment": change.environment and change.environment.value,
+            "mpesa_business_shortcode": _if_number(change.shortcode),
+            "mpesa_account_type": change.account_type if change.account_type in tuple(AccountType) else None,
+            "mpesa_till_number": _if_number(change.till_number),
+            "given": {name: self._db.keys.fingerprint(secret) for name, secret in given.items() if secret},
+        }
+
     async def _columns(self, connection: Any) -> Shape:
         """Return the shape of the platform's tables, looked at once."""
         if self._shape is None:
@@ -216,19 +241,10 @@ async def _require_stored(connection: Any, bar_id: UUID, save: Save, sealed: Seq
         raise IntegrityFault("A trigger or rule of the database changed the credentials. Nothing was saved.")
 
 
-def _request(change: SettingsChange) -> dict[str, Any]:
-    """Return what the audit keeps of a request: what was asked, and of secrets only that they were given."""
-    return {
-        "mpesa_enabled": change.enabled,
-        "mpesa_environment": change.environment and change.environment.value,
-        "mpesa_business_shortcode": change.shortcode if _is_number(change.shortcode) else None,
-        "given": [name for name in ("consumer_key", "consumer_secret", "passkey") if getattr(change, name)],
-    }
-
-
-def _is_number(text: str | None) -> bool:
-    """Return whether a posted number looks like one: anything else might be a secret in the wrong field."""
-    return text is not None and text.strip().isdigit() and len(text.strip()) <= 7
+def _if_number(text: str | None) -> str | None:
+    """Return a posted number where it looks like one: anything else might be a secret in the wrong field."""
+    cleaned = clean_text(text or "")
+    return cleaned if cleaned.isascii() and cleaned.isdigit() and len(cleaned) <= _LONGEST_NUMBER else None
 
 
 def _remembered(save: Save) -> dict[str, Any]:

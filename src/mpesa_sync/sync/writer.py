@@ -116,6 +116,11 @@ async def write_status(connection: Any, bar_id: UUID, environment: Environment |
     return written
 
 
+async def let_deferred_speak(connection: Any) -> None:
+    """Let deferred triggers and constraints speak now: before what was written is read back (races.md)."""
+    await connection.execute(statements.DEFERRED_SPEAK)
+
+
 async def write_credentials(
     connection: Any,
     bar_id: UUID,

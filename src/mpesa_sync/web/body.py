@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from litestar import Request
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, InternalServerException
 
 from mpesa_sync.errors import SyncRefused
 
@@ -30,12 +30,20 @@ class BodyTooLarge(MalformedBody):
     http_status = 413
 
 
+class BodyTooSlow(MalformedBody):
+    """It did not arrive within `_READ_TIMEOUT_S`."""
+
+    code = "body_too_slow"
+    http_status = 408
+
+
 async def json_object(request: Request[Any, Any, Any]) -> dict[str, Any]:
     """Return the JSON object that a request holds.
 
     Raises:
         MalformedBody: it is not JSON in UTF-8, not an object, or has a name twice.
         BodyTooLarge: it has more than `MAX_BYTES`.
+        BodyTooSlow: it did not arrive in time.
     """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -56,6 +64,7 @@ async def form_fields(request: Request[Any, Any, Any]) -> dict[str, str]:
     Raises:
         MalformedBody: it is not a form, or has a field twice.
         BodyTooLarge: it has more than `MAX_BYTES`.
+        BodyTooSlow: it did not arrive in time.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
@@ -79,7 +88,9 @@ async def _read(request: Request[Any, Any, Any]) -> bytes:
         async with asyncio.timeout(_READ_TIMEOUT_S):
             raw = await request.body()
     except TimeoutError:
-        raise MalformedBody("The body did not arrive in time.") from None
+        raise BodyTooSlow("The body did not arrive in time.") from None
+    except InternalServerException:  # the framework's word for a client that has gone: nobody's fault here
+        raise MalformedBody("The connection ended before the whole body was there.") from None
     except HTTPException as exc:
         if exc.status_code == BodyTooLarge.http_status:
             raise BodyTooLarge(f"The body has more than {MAX_BYTES} bytes.") from None

@@ -1,4 +1,4 @@
-"""What the web application works with: put together by `web.server`, handed to every route through the app's state."""
+"""What the web application works with: put together by `web.composition`, handed to routes by the app's state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from litestar.datastructures import State
 from mpesa_sync.db.pool import Database
 from mpesa_sync.identity.tokens import Tokens
 from mpesa_sync.live.hub import Hub
-from mpesa_sync.sync.manager import MpesaSyncManager
 from mpesa_sync.sync.settings_service import SettingsService
 
 _KEY: Final = "context"
@@ -23,7 +22,6 @@ class Context:
 
     database: Database
     hub: Hub
-    manager: MpesaSyncManager
     settings_service: SettingsService
     tokens: Tokens | None
 

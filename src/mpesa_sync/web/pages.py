@@ -1,10 +1,11 @@
 """Templates become HTML here, and static files get addresses that change with their content. No route, no I/O later.
 
-Everything is read once, when the module is imported: a page is put together from memory.
+Everything is read once, at its first use: a page is put together from memory.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Mapping
@@ -36,27 +37,25 @@ class Asset:
         return f"/static/{self.name}?v={self.digest}"
 
 
-def _load() -> Mapping[str, Asset]:
+@functools.cache
+def assets() -> Mapping[str, Asset]:
+    """Return every static file by its name."""
     folder = resources.files("mpesa_sync.web") / "static"
     texts = {entry.name: entry.read_text("utf-8") for entry in folder.iterdir() if entry.name.split(".")[-1] in _TYPES}
-    assets: dict[str, Asset] = {}
+    found: dict[str, Asset] = {}
 
     def load(name: str) -> Asset:
-        if name not in assets:
+        if name not in found:
             # A module that is imported gets its digest into the importing one, whose digest then follows it.
-            linked = _IMPORT.sub(lambda found: f"{found[0]}?v={load(found[0]).digest}", texts[name])
+            linked = _IMPORT.sub(lambda match: f"{match[0]}?v={load(match[0]).digest}", texts[name])
             body = linked.encode()
             digest = hashlib.sha256(body).hexdigest()[:16]
-            assets[name] = Asset(name, body, _TYPES[name.split(".")[-1]], digest)
-        return assets[name]
+            found[name] = Asset(name, body, _TYPES[name.split(".")[-1]], digest)
+        return found[name]
 
     for name in texts:
         load(name)
-    return assets
-
-
-ASSETS: Final = _load()
-"""Every static file by its name."""
+    return found
 
 
 def static_url(name: str) -> str:
@@ -65,9 +64,10 @@ def static_url(name: str) -> str:
     Raises:
         KeyError: there is no such file.
     """
-    return ASSETS[name].url
+    return assets()[name].url
 
 
+@functools.cache
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("mpesa_sync.web", "templates"),
@@ -82,9 +82,6 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-_ENVIRONMENT: Final = _environment()
-
-
 def render(template_name: str, **context: Any) -> str:
     """Return a page as HTML. Every template takes `view`, a value of `web.views` of its own kind.
 
@@ -93,5 +90,5 @@ def render(template_name: str, **context: Any) -> str:
     Raises:
         jinja2.UndefinedError: the context lacks something that the template names.
     """
-    html = _ENVIRONMENT.get_template(template_name).render(**context)
+    html = _environment().get_template(template_name).render(**context)
     return html.encode("utf-8", "replace").decode("utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID
@@ -10,6 +11,7 @@ import msgspec
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException
 
+from mpesa_sync.domain.credentials import FieldError
 from mpesa_sync.errors import (
     BarNotFound,
     DatabaseFault,
@@ -22,11 +24,14 @@ from mpesa_sync.errors import (
 from mpesa_sync.monitoring import logs
 from mpesa_sync.monitoring.names import Event
 from mpesa_sync.web import pages, views
+from mpesa_sync.web.texts import text as words
 
 _log: Final = logs.get("web")
 PROBLEM_JSON: Final = "application/problem+json"
 OPERATION: Final = "operation_id"
 """In a request's state: the operation that a failing request was about."""
+UNKNOWN: Final = "unknown"
+"""The outcome of a request that may have been saved."""
 _UNEXPECTED: Final = "Something unexpected happened. Nothing is known to be wrong with what you sent."
 _WORDS: Final = {
     400: ("malformed_request", "The request cannot be read."),
@@ -81,17 +86,17 @@ def problem_of(error: MpesaSyncError, operation_id: UUID | None = None) -> Probl
         code=error.reason if isinstance(error, InvalidSettings) else error.code,
         retryable=error.retryable or isinstance(error, TooManyAttempts),
         operation_id=operation_id,
-        outcome="unknown" if isinstance(error, OutcomeUnknown) else "failed",
-        details=[f"{field.field}: {field.message}" for field in fields],
-        errors=fields,
+        outcome=UNKNOWN if isinstance(error, OutcomeUnknown) else "failed",
+        details=[field.detail for field in fields],
+        errors=[FieldProblem(field.field, field.code, field.message) for field in fields],
     )
 
 
-def _fields(error: MpesaSyncError) -> list[FieldProblem]:
+def _fields(error: MpesaSyncError) -> Sequence[FieldError]:
     if isinstance(error, InvalidSettings):
-        return [FieldProblem(fault.field, fault.code, fault.message) for fault in error.errors]
+        return error.errors
     if isinstance(error, InvalidInput):
-        return [FieldProblem(error.field, error.code, error.message.removeprefix(f"{error.field}: "))]
+        return [FieldError(error.field, error.code, error.message.removeprefix(f"{error.field}: "))]
     return []
 
 
@@ -121,10 +126,20 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
 
 
 def on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Answer what nobody foresaw: its kind and place are logged, never its text, which may hold what was sent."""
+    """Answer what nobody foresaw: its kind and place are logged, never its text, which may hold what was sent.
+
+    A request that had an operation may have committed it: its outcome is unknown, and the operation tells.
+    """
     _log.error(Event.REQUEST_FAILED, path=_route(request), error=type(error).__name__, where=_where(error))
+    operation_id = request.state.get(OPERATION)
     problem = Problem(
-        title="Internal Server Error", status=500, detail=_UNEXPECTED, error=_UNEXPECTED, code="unexpected"
+        title="Internal Server Error",
+        status=500,
+        detail=_UNEXPECTED,
+        error=_UNEXPECTED,
+        code="unexpected",
+        operation_id=operation_id,
+        outcome="failed" if operation_id is None else UNKNOWN,
     )
     return answer(request, problem, {})
 
@@ -132,12 +147,14 @@ def on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response
 def answer(request: Request[Any, Any, Any], problem: Problem, headers: dict[str, str]) -> Response[Any]:
     """Return a problem as JSON, or as a page where a person looks."""
     if wants_page(request):
+        message = problem.detail if problem.code not in _GENERAL else ""
+        is_ours = problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR  # a refusal has nothing that support could look up
         view = views.problem(
             problem.status,
-            message=problem.detail if problem.code not in _GENERAL else "",
+            message=words("problem.unknown") if problem.outcome == UNKNOWN else message,
             here=request.url.path if request.method == "GET" else "",
             customer=not request.url.path.startswith("/staff"),
-            reference=str(problem.operation_id or ""),
+            reference=str(problem.operation_id or "") if is_ours else "",
         )
         return Response(
             pages.render("problem.html", view=view),

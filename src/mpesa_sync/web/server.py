@@ -9,12 +9,13 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from mpesa_sync.errors import ConfigurationError
+from mpesa_sync.errors import ConfigurationError, MpesaSyncError
 from mpesa_sync.live.hub import Hub
 from mpesa_sync.settings import HTTP_HOST, HTTP_PORT
 from mpesa_sync.web.security import SecurityHeaders
@@ -27,6 +28,45 @@ _STREAMS: Final = "/events"
 _PROXIES: Final = "127.0.0.1,::1"
 """Whose X-Forwarded-For and X-Forwarded-Proto are believed: a proxy on this machine."""
 _BACKLOG: Final = 2_048
+
+
+class ServerEnded(MpesaSyncError):
+    """The HTTP server ended although nobody had asked it to."""
+
+    code = "server_ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that serves: the address that a browser on this machine opens, and the task that it runs in."""
+
+    url: str
+    task: asyncio.Task[None]
+
+    def check(self) -> None:
+        """Raise where the server has ended.
+
+        Raises:
+            ServerEnded: names the kind of the error that ended it, which is its cause.
+        """
+        if self.task.done():
+            cause = None if self.task.cancelled() else self.task.exception()
+            why = "" if cause is None else f" ({type(cause).__name__})"
+            raise ServerEnded(f"The HTTP server has ended, and nobody asked it to{why}.") from cause
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Wait until `stop` is set.
+
+        Raises:
+            ServerEnded: the server ended before.
+        """
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({self.task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+        if not stop.is_set():
+            self.check()
 
 
 class StreamProtocol(HttpToolsProtocol):
@@ -54,9 +94,10 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
+        """Start, and say so where it has."""
         await super().startup(sockets=sockets)
-        self.began.set()
+        if not self.should_exit:
+            self.began.set()
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -86,13 +127,15 @@ def url_of(listening: socket.socket) -> str:
 
 
 @asynccontextmanager
-async def serving(app: SecurityHeaders, hub: Hub, listening: socket.socket) -> AsyncIterator[str]:
-    """Serve while the block runs, and give the address; then let streams say goodbye, and stop within its deadline.
+async def serving(app: SecurityHeaders, hub: Hub, listening: socket.socket) -> AsyncIterator[Running]:
+    """Serve while the block runs; then let streams say goodbye, and stop within its deadline.
 
     Arguments:
         app: the application.
         hub: already started; it is drained before the server stops, and closed by whoever started it.
         listening: from `bound`; it is closed at the end.
+    Raises:
+        ServerEnded: it does not even start.
     """
     app_: Any = app
     server = _Server(
@@ -111,18 +154,20 @@ async def serving(app: SecurityHeaders, hub: Hub, listening: socket.socket) -> A
             timeout_graceful_shutdown=_STOP_S,
         )
     )
+    url = url_of(listening)  # a server that ends closes it
     task = asyncio.create_task(server.serve(sockets=[listening]))
     began = asyncio.create_task(server.began.wait())
     try:
         await asyncio.wait({task, began}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            await task
-        yield url_of(listening)
+        running = Running(url, task)
+        running.check()
+        yield running
         for accepting in server.servers:
             accepting.close()
         await hub.drain(DRAIN_S)
     finally:
         began.cancel()
         server.should_exit = True
-        await task
+        await asyncio.wait({task})
         listening.close()
+    await task

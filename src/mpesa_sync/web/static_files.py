@@ -8,13 +8,13 @@ from litestar import Response, get
 from litestar.exceptions import NotFoundException
 from litestar.params import FromPath, FromQuery
 
-from mpesa_sync.web.pages import ASSETS
+from mpesa_sync.web.pages import assets
 
 
 @get("/static/{name:str}", include_in_schema=False)
 async def show(name: FromPath[str], v: FromQuery[str] = "") -> Response[Any]:
     """Return one static file; kept for good only under the address of this very content."""
-    asset = ASSETS.get(name)
+    asset = assets().get(name)
     if asset is None:
         raise NotFoundException
     kept = "public, max-age=31536000, immutable" if v == asset.digest else "no-cache"

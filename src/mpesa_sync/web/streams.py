@@ -6,11 +6,15 @@ Everything but a plain GET of a bar that exists is left to the framework's own r
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+import msgspec
+
 from mpesa_sync.live.hub import Hub
 from mpesa_sync.live.stream import serve_stream
+from mpesa_sync.web.problems import Problem
 
 ABORT: Final = "mpesa_sync.abort"
 """In a scope's extensions: cuts the connection; put there by `web.server`."""
@@ -42,18 +46,26 @@ class StreamsFirst:
             return
         await serve_stream(
             self._hub,
-            scope,
             receive,
             send,
             bar_id,
             last_event_id=_last_event_id(scope),
             address=scope["client"][0] if scope.get("client") else "",
+            problem=refusal,
             abort=(scope.get("extensions") or {}).get(ABORT),
         )
 
     def __getattr__(self, name: str) -> Any:
         """Return what the wrapped application has: its routes and its state."""
         return getattr(self._app, name)
+
+
+def refusal(status: int, code: str, text: str, retryable: bool) -> bytes:
+    """Return the document of a stream that is not opened (R4), as every other route would word it."""
+    title = HTTPStatus(status).phrase
+    return msgspec.json.encode(
+        Problem(title=title, status=status, detail=text, error=text, code=code, retryable=retryable)
+    )
 
 
 def _last_event_id(scope: Any) -> str | None:

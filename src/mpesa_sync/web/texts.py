@@ -44,7 +44,6 @@ _SHELL: Final = {
     "site.venues": "Your venues",
     "site.sign_out": "Sign out",
     "site.signed_in_as": "Signed in as {name}",
-    "site.a_token": "a token",
     "sign_in.title": "Sign in",
     "sign_in.lead": "For the staff of a venue.",
     "sign_in.name": "Name",
@@ -182,6 +181,8 @@ _PROBLEM: Final = {
     "problem.503.title": "Not available right now",
     "problem.503.text": "We cannot reach our database. Please try again in a minute.",
     "problem.503.customer": "We cannot say right now how you can pay. Cash is fine, or ask the staff.",
+    "problem.unknown": "We do not know whether this was saved. Go back and load the page again: it shows what is "
+    "stored. Repeat it if need be.",
     "problem.again": "Try again",
     "problem.home": "Your venues",
     "problem.sign_in": "Sign in",

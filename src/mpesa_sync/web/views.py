@@ -216,7 +216,6 @@ class DemoView:
     chosen: DemoVenue
     controls: tuple[DemoControl, ...]
     action: str
-    csrf: str = ""
     result: str = ""
     sign_in: str = ""
 

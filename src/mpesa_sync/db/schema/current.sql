@@ -385,32 +385,40 @@ create function mpesa_sync.write_credentials_v1(
 )
 returns void language plpgsql volatile as $$
 begin
-  if not exists (select 1 from public.mpesa_credentials c where c.tenant_id = p_bar and c.environment = p_environment)
-  then
-    if p_callback_url is not null then
-      insert into public.mpesa_credentials (tenant_id, environment, business_shortcode, consumer_key_enc,
-                                            consumer_secret_enc, passkey_enc, is_active, callback_url)
-      values (p_bar, p_environment, '', '', '', '', false, p_callback_url);
-    else
+  if p_is_text then
+    if exists (select 1 from public.mpesa_credentials c where c.tenant_id = p_bar and c.environment = p_environment) then
+      update public.mpesa_credentials c
+         set business_shortcode = coalesce(p_shortcode, c.business_shortcode),
+             consumer_key_enc = coalesce('\x' || encode(p_key, 'hex'), c.consumer_key_enc),
+             consumer_secret_enc = coalesce('\x' || encode(p_secret, 'hex'), c.consumer_secret_enc),
+             passkey_enc = coalesce('\x' || encode(p_passkey, 'hex'), c.passkey_enc)
+       where c.tenant_id = p_bar and c.environment = p_environment;
+    elsif p_callback_url is null then
       insert into public.mpesa_credentials (tenant_id, environment, business_shortcode, consumer_key_enc,
                                             consumer_secret_enc, passkey_enc, is_active)
-      values (p_bar, p_environment, '', '', '', '', false);
+      values (p_bar, p_environment, p_shortcode, '\x' || encode(p_key, 'hex'), '\x' || encode(p_secret, 'hex'),
+              '\x' || encode(p_passkey, 'hex'), false);
+    else
+      insert into public.mpesa_credentials (tenant_id, environment, business_shortcode, consumer_key_enc,
+                                            consumer_secret_enc, passkey_enc, is_active, callback_url)
+      values (p_bar, p_environment, p_shortcode, '\x' || encode(p_key, 'hex'), '\x' || encode(p_secret, 'hex'),
+              '\x' || encode(p_passkey, 'hex'), false, p_callback_url);
     end if;
-  end if;
-  if p_is_text then
-    update public.mpesa_credentials c
-       set business_shortcode = coalesce(p_shortcode, c.business_shortcode),
-           consumer_key_enc = coalesce('\x' || encode(p_key, 'hex'), c.consumer_key_enc),
-           consumer_secret_enc = coalesce('\x' || encode(p_secret, 'hex'), c.consumer_secret_enc),
-           passkey_enc = coalesce('\x' || encode(p_passkey, 'hex'), c.passkey_enc)
-     where c.tenant_id = p_bar and c.environment = p_environment;
-  else
+  elsif exists (select 1 from public.mpesa_credentials c where c.tenant_id = p_bar and c.environment = p_environment) then
     update public.mpesa_credentials c
        set business_shortcode = coalesce(p_shortcode, c.business_shortcode),
            consumer_key_enc = coalesce(p_key, c.consumer_key_enc),
            consumer_secret_enc = coalesce(p_secret, c.consumer_secret_enc),
            passkey_enc = coalesce(p_passkey, c.passkey_enc)
      where c.tenant_id = p_bar and c.environment = p_environment;
+  elsif p_callback_url is null then
+    insert into public.mpesa_credentials (tenant_id, environment, business_shortcode, consumer_key_enc,
+                                          consumer_secret_enc, passkey_enc, is_active)
+    values (p_bar, p_environment, p_shortcode, p_key, p_secret, p_passkey, false);
+  else
+    insert into public.mpesa_credentials (tenant_id, environment, business_shortcode, consumer_key_enc,
+                                          consumer_secret_enc, passkey_enc, is_active, callback_url)
+    values (p_bar, p_environment, p_shortcode, p_key, p_secret, p_passkey, false, p_callback_url);
   end if;
   perform mpesa_sync.notice_v1(p_bar);
 end $$;

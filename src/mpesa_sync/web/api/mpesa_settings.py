@@ -76,7 +76,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     operation_id="saveMpesaSettings",
     operation_class=openapi.SettingsOperation,
     security=openapi.SIGNED_IN,
-    responses=openapi.failures(400, 401, 403, 404, 409, 413, 500, 503),
+    responses=openapi.failures(400, 401, 403, 404, 408, 409, 413, 500, 503),
 )
 async def save(request: Request[Any, Any, Any]) -> Saved:
     """Save credentials and switch M-Pesa, in one transaction with its audit entry."""

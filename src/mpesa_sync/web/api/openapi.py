@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-from litestar.config.app import AppConfig
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -87,17 +86,5 @@ _SETTINGS: Final = Schema(
 class SettingsOperation(Operation):
     """POST /api/mpesa-settings: its body is read by us, so that nothing of it can be echoed, and described here."""
 
-    request_body: RequestBody | None = field(
-        default_factory=lambda: RequestBody(
-            required=True, content={"application/json": OpenAPIMediaType(schema=_SETTINGS)}
-        )
-    )
-
     def __post_init__(self) -> None:
         self.request_body = RequestBody(required=True, content={"application/json": OpenAPIMediaType(schema=_SETTINGS)})
-
-
-def install(app: AppConfig) -> AppConfig:
-    """Put the document into an application."""
-    app.openapi_config = config()
-    return app

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final
+from typing import Any, Final
 from uuid import UUID
-
-import msgspec
 
 from mpesa_sync.domain.credentials import Environment, FieldError, clean_text
 from mpesa_sync.domain.saving import SettingsChange
@@ -26,25 +24,6 @@ _SECRETS: Final = {
 }
 _KNOWN: Final = {"mpesa_enabled", "mpesa_environment", *_TEXTS, *_SECRETS}
 _OURS: Final = "mpesa_"
-
-
-class SettingsBody(msgspec.Struct, kw_only=True):
-    """What is posted. A secret that is left out, blank or the mask keeps what is stored; so does every other
-    field that is left out. Fields that begin with `mpesa_` and are not listed are refused; others are not looked at."""
-
-    barId: Annotated[UUID, msgspec.Meta(description="The bar.")]  # noqa: N815 - the existing API's name
-    mpesa_enabled: Annotated[bool | None, msgspec.Meta(description="Switch M-Pesa on or off.")] = None
-    mpesa_environment: Annotated[
-        Environment | None, msgspec.Meta(description="Whose credentials these are. Left out: the only ones there are.")
-    ] = None
-    mpesa_business_shortcode: Annotated[
-        str | None, msgspec.Meta(max_length=MAX_TEXT, description="PayBill or store number, 5 to 7 digits.")
-    ] = None
-    mpesa_account_type: Annotated[str | None, msgspec.Meta(description="paybill or till.")] = None
-    mpesa_till_number: Annotated[str | None, msgspec.Meta(max_length=MAX_TEXT, description="For a till.")] = None
-    mpesa_consumer_key: Annotated[str | None, msgspec.Meta(max_length=MAX_TEXT)] = None
-    mpesa_consumer_secret: Annotated[str | None, msgspec.Meta(max_length=MAX_TEXT)] = None
-    mpesa_passkey: Annotated[str | None, msgspec.Meta(max_length=MAX_TEXT)] = None
 
 
 def change_of(bar_id: UUID, body: Mapping[str, Any]) -> SettingsChange:

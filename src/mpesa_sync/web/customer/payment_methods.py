@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from litestar import Request, Response, get
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 
 from mpesa_sync.errors import TransientFault
@@ -13,13 +14,16 @@ from mpesa_sync.web import context
 from mpesa_sync.web.api import openapi
 
 PATH: Final = "/api/bars/{bar:str}/payment-methods"
+_UNCHANGED: Final = ResponseSpec(
+    None, generate_examples=False, description="What If-None-Match names is the current version."
+)
 
 
 @get(
     PATH,
     summary="What a bar's customers may pay with now",
     operation_id="getPaymentMethods",
-    responses=openapi.failures(400, 404, 500, 503),
+    responses={304: _UNCHANGED, **openapi.failures(400, 404, 500, 503)},
 )
 async def read(request: Request[Any, Any, Any], bar: FromPath[str]) -> Response[Offer]:
     """Return what customers may pay with, M-Pesa first. The version is the ETag as well."""

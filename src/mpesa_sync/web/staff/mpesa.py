@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from litestar import Request, Response, get, post
 from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect
 
+from mpesa_sync.domain.credentials import FieldError
 from mpesa_sync.domain.saving import SettingsChange
-from mpesa_sync.errors import InvalidSettings, MpesaSyncError, NotSignedIn, OutcomeUnknown, SyncRefused
+from mpesa_sync.errors import DatabaseFault, InvalidSettings, MpesaSyncError, NotSignedIn, OutcomeUnknown, SyncRefused
 from mpesa_sync.identity import membership
 from mpesa_sync.identity.sessions import Session
 from mpesa_sync.sync.settings_service import SettingsSaved
 from mpesa_sync.web import auth, context, status_view
 from mpesa_sync.web.api.settings_body import change_of
 from mpesa_sync.web.body import form_fields
+from mpesa_sync.web.problems import OPERATION
 from mpesa_sync.web.staff import mpesa_page
 from mpesa_sync.web.staff import session as staff
 from mpesa_sync.web.texts import text
@@ -93,22 +96,37 @@ async def _saved(
     request: Request[Any, Any, Any], session: Session, change: SettingsChange, typed: dict[str, str] | None
 ) -> Response[Any]:
     """Save, then show the page anew; or show it again with what is wrong, and what was typed except secrets."""
-    found = context.of(request)
+    request.state[OPERATION] = operation_id = uuid4()
     try:
-        saved = await found.settings_service.save(change, session.person)
-    except InvalidSettings as error:
-        view = await mpesa_page.read(
-            found, session, change.bar_id, typed=typed, errors=error.errors, error="" if typed else _sentence(error)
-        )
-        return staff.page("mpesa.html", view, HTTPStatus.BAD_REQUEST)
+        saved = await context.of(request).settings_service.save(change, session.person, operation_id=operation_id)
     except MpesaSyncError as error:
         if error.http_status in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
             raise
-        view = await mpesa_page.read(found, session, change.bar_id, typed=typed, error=_failed(error))
-        return staff.page("mpesa.html", view, HTTPStatus(error.http_status))
+        return await _not_saved(request, session, change, typed, error)
     return Redirect(
         f"{request.url.path.removesuffix('/switch')}?done={_done(saved, change)}", status_code=staff.SEE_OTHER
     )
+
+
+async def _not_saved(
+    request: Request[Any, Any, Any],
+    session: Session,
+    change: SettingsChange,
+    typed: dict[str, str] | None,
+    error: MpesaSyncError,
+) -> Response[Any]:
+    """Show the page again with what went wrong; where it cannot be read either, what went wrong alone."""
+    faults: Sequence[FieldError] = ()
+    said = _failed(error)
+    if isinstance(error, InvalidSettings):
+        faults, said = error.errors, "" if typed else _sentence(error)
+    try:
+        view = await mpesa_page.read(
+            context.of(request), session, change.bar_id, typed=typed, errors=faults, error=said
+        )
+    except DatabaseFault:
+        raise error from None
+    return staff.page("mpesa.html", view, HTTPStatus(error.http_status))
 
 
 def _done(saved: SettingsSaved, change: SettingsChange) -> str:

@@ -1,0 +1,60 @@
+"""The HTTP server inside the process: one that ends by itself is noticed, at its start and later (issue 3)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from mpesa_sync.web import server
+from mpesa_sync.web.app import create_app
+from mpesa_sync.web.server import ServerEnded, serving
+from tests.support.web import Site
+
+
+async def test_a_server_that_does_not_start_gives_no_address(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issue 3: it ended in its start without any error."""
+
+    async def startup(self: Any, sockets: Any = None) -> None:
+        self.should_exit = True
+
+    monkeypatch.setattr("uvicorn.Server.startup", startup)
+    listening = server.bound("127.0.0.1", 0)
+    with pytest.raises(ServerEnded):
+        async with asyncio.timeout(5), serving(create_app(site.context), site.hub, listening):
+            pytest.fail("nothing serves")
+    assert listening.fileno() == -1
+
+
+@pytest.mark.parametrize("cause", [None, OSError("the canary")], ids=["ends", "fails"])
+async def test_a_server_that_ends_later_ends_the_wait(
+    site: Site, monkeypatch: pytest.MonkeyPatch, cause: Exception | None
+) -> None:
+    """Issue 3: whoever waits for the stop is told, with the kind of the error and not its text."""
+    ends = asyncio.Event()
+
+    async def main_loop(_self: Any) -> None:
+        await ends.wait()
+        if cause is not None:
+            raise cause
+
+    monkeypatch.setattr("uvicorn.Server.main_loop", main_loop)
+    with pytest.raises(ServerEnded, match="has ended") as ended:
+        async with (
+            asyncio.timeout(5),
+            serving(create_app(site.context), site.hub, server.bound("127.0.0.1", 0)) as running,
+        ):
+            ends.set()
+            await running.until(asyncio.Event())
+    assert ended.value.__cause__ is cause
+    assert "canary" not in str(ended.value)
+    assert ("OSError" in str(ended.value)) == (cause is not None)
+
+
+async def test_a_stop_that_was_asked_for_is_no_error(site: Site) -> None:
+    """Issue 3: also where it was asked for before anybody waited."""
+    stop = asyncio.Event()
+    stop.set()
+    async with serving(create_app(site.context), site.hub, server.bound("127.0.0.1", 0)) as running:
+        await running.until(stop)
