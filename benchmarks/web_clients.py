@@ -191,7 +191,7 @@ class Pages:
         for number, path in enumerate(paths):
             address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
             request = f"GET {path} HTTP/1.1\r\nhost: bench\r\nx-forwarded-for: {address}\r\n\r\n".encode()
-            await loop.create_connection(lambda r=request: _Page(self, r), "127.0.0.1", self._port)  # type: ignore[misc]
+            await loop.create_connection(lambda r=request: _Page(self, r), "127.0.0.1", self._port)  # type: ignore[misc]  # binds it now
         async with asyncio.timeout(GIVE_UP_S):
             await first
 

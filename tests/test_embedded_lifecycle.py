@@ -197,7 +197,7 @@ def test_a_client_that_comes_while_the_last_one_leaves_gets_a_running_server(
             if stage == "stop begun":
                 until(lambda: not state.exists(), stage)
             for pid in filter(None, [watched.get(stage)]):
-                until(lambda pid=pid: not alive(pid), stage)  # type: ignore[misc]
+                until(lambda pid=pid: not alive(pid), stage)  # type: ignore[misc]  # binds pid now
             with embedded.start(home) as server:
                 assert asyncio.run(ask(server.url, "SELECT 1")) == 1
                 assert len([p for p in servers_of(home) if p == server.postmaster_pid]) == 1

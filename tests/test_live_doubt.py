@@ -259,8 +259,8 @@ async def test_a_mistake_is_not_taken_for_a_client_that_has_gone(
             opened.append(join(*args))
             return opened[-1]
 
-        hub.join = noted  # type: ignore[method-assign, assignment]
-        page._send = broken  # type: ignore[method-assign]
+        hub.join = noted  # type: ignore[method-assign, assignment]  # the test's eyes
+        page._send = broken  # type: ignore[method-assign]  # the fault
         await page.run()
         assert opened[0].cause == cause
         logged: list[Any] = [record.msg for record in caplog.records]

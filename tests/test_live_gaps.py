@@ -121,7 +121,7 @@ async def test_a_commit_between_registering_and_the_snapshot_is_shown(database_u
             await eventually(lambda: hub._watched.get(bar).known.offer.version != found.offer.version)  # type: ignore[union-attr]
             return found
 
-        hub.known = known_and_changed  # type: ignore[method-assign]
+        hub.known = known_and_changed  # type: ignore[method-assign]  # a commit in the gap
         async with open_page(hub, bar) as page:
             await page.until_offers(*ON, within_s=1)
             await switch(sql, bar, changes.pop())

@@ -117,17 +117,17 @@ async def test_the_callers_own_mistakes_never_alert(database_url: str, sql: Any)
             (EnvironmentNotAllowed, manager.sync_mpesa_status(sandbox, True)),
             (OperationConflict, manager.sync_mpesa_status(none, False, operation_id=used)),
             (InvalidInput, manager.sync_mpesa_status("not a uuid", True)),
-            (InvalidInput, manager.sync_mpesa_status(two, "false")),  # type: ignore[arg-type]
+            (InvalidInput, manager.sync_mpesa_status(two, "false")),  # type: ignore[arg-type]  # wrong on purpose
             (InvalidInput, manager.sync_mpesa_status(two, False, actor="")),
             (InvalidInput, manager.sync_mpesa_status(two, False, actor="a\x00b")),
-            (InvalidInput, manager.sync_mpesa_status(two, True, environment="test")),  # type: ignore[arg-type]
+            (InvalidInput, manager.sync_mpesa_status(two, True, environment="test")),  # type: ignore[arg-type]  # wrong on purpose
             (KmsKeyMissing, MpesaSyncManager(keyless).sync_mpesa_status(two, True)),
         ]
         with logged() as events:
             for mistake, call in mistakes:
                 with pytest.raises(mistake) as refused:
                     await call
-                assert refused.value.result.success is False  # type: ignore[attr-defined]
+                assert refused.value.result.success is False  # type: ignore[attr-defined]  # of our errors
     assert not named(events, Event.ALERT_RAISED)
     assert not named(events, Event.SYNC_ATTEMPT_FAILED)
     assert changed_tables(before, await database_hash(sql)) == set()

@@ -86,7 +86,7 @@ class Visits:
         if script:
             await context.add_init_script(_VIOLATIONS)
         if cookie is not None:
-            await context.add_cookies([{**cookie, "url": self.origin}])  # type: ignore[typeddict-item]
+            await context.add_cookies([{**cookie, "url": self.origin}])  # type: ignore[typeddict-item]  # as httpx gives it
         page = await context.new_page()
         if path:
             await page.goto(self.origin + path)
