@@ -10,11 +10,13 @@ from typing import Any
 
 import asyncpg
 import pytest
+import pytest_asyncio
 from hypothesis import HealthCheck, settings
 
 from mpesa_sync.db import embedded
 from mpesa_sync.db.pool import Database, connect
 from tests.support import databases, web
+from tests.support.premises import Premises, premises
 from tests.support.venues import KEY
 
 settings.register_profile(
@@ -119,3 +121,19 @@ async def site(db: Database, database_url: str) -> AsyncIterator[web.Site]:
     """The web application over the fresh database, on a real socket."""
     async with web.running(db, database_url) as serving:
         yield serving
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_premises(
+    tmp_path_factory: pytest.TempPathFactory, server_url: str, greenfield_template: str
+) -> AsyncIterator[Premises]:
+    """A server and a browser, one for all tests of a module."""
+    async with premises(tmp_path_factory.mktemp("premises"), server_url, greenfield_template) as found:
+        yield found
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def place(shared_premises: Premises) -> AsyncIterator[Premises]:
+    """The server; whatever goes wrong in a window fails the test."""
+    async with shared_premises.visited():
+        yield shared_premises

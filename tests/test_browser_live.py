@@ -8,18 +8,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator
 from typing import Final
 from uuid import UUID
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Page, Route, expect
 
 from mpesa_sync.web.texts import text
 from tests.support.chromium import keep
 from tests.support.live_hub import OFF, SHOWN, kill_listener, switch
-from tests.support.premises import Premises, premises, until_offers
+from tests.support.premises import Premises, until_offers
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ALL: Final = ("mpesa", "cash")
@@ -35,22 +33,6 @@ delete from mpesa_sync.sessions s using mpesa_sync.memberships m where m.account
 _FLAGS: Final = """
 select mpesa_enabled, is_active from public.bars b join public.mpesa_credentials c on c.tenant_id = b.id where b.id = $1
 """
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(
-    tmp_path_factory: pytest.TempPathFactory, server_url: str, greenfield_template: str
-) -> AsyncIterator[Premises]:
-    """A server and a browser, one for all of these tests."""
-    async with premises(tmp_path_factory.mktemp("premises"), server_url, greenfield_template) as found:
-        yield found
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def place(shared: Premises) -> AsyncIterator[Premises]:
-    """The server; whatever goes wrong in a window fails the test."""
-    async with shared.visited():
-        yield shared
 
 
 async def until_state(page: Page, state: str) -> None:

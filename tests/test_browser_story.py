@@ -5,12 +5,10 @@ With and without JavaScript, with the keyboard alone, and when something typed i
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Final
 
 import httpx
 import pytest
-import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from mpesa_sync.identity.people import Role
@@ -18,7 +16,7 @@ from mpesa_sync.web.texts import text
 from tests.support.chromium import keep
 from tests.support.pages import HOSTILE
 from tests.support.people import PASSWORD
-from tests.support.premises import Premises, fill_credentials, premises, sign_in, until_offers
+from tests.support.premises import Premises, fill_credentials, sign_in, until_offers
 from tests.support.venues import SECRETS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -51,22 +49,6 @@ FOCUS: Final = """() => {
     return style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
   });
 }"""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared(
-    tmp_path_factory: pytest.TempPathFactory, server_url: str, greenfield_template: str
-) -> AsyncIterator[Premises]:
-    """A server and a browser, one for all of these tests."""
-    async with premises(tmp_path_factory.mktemp("premises"), server_url, greenfield_template) as found:
-        yield found
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def place(shared: Premises) -> AsyncIterator[Premises]:
-    """The server; whatever goes wrong in a window fails the test."""
-    async with shared.visited():
-        yield shared
 
 
 async def test_staff_switch_in_one_window_and_the_customers_window_follows(place: Premises) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import stat
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -11,6 +14,7 @@ from mpesa_sync.crypto import keyfile
 from mpesa_sync.crypto.keyring import generate_key
 from mpesa_sync.demo import scene
 from mpesa_sync.errors import ConfigurationError
+from mpesa_sync.secret import Secret
 
 
 def test_what_was_written_is_read_again_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
@@ -67,3 +71,18 @@ def test_a_link_and_a_missing_file_are_told_apart(tmp_path: Path) -> None:
 def test_the_demo_makes_the_key_of_its_folder_once(tmp_path: Path) -> None:
     """The embedded server's key file is used again by every later run."""
     assert scene._key(tmp_path) == scene._key(tmp_path) == keyfile.read(tmp_path / "kms.key")
+
+
+def test_programs_that_start_at_once_get_one_key(tmp_path: Path) -> None:
+    """K, issue 3: none of them reads half a key or seals under another one; nothing else is left in the folder."""
+    path, together = tmp_path / "kms.key", Barrier(8)
+
+    def start(_number: int) -> Secret:
+        together.wait()
+        return keyfile.read_or_create(path)
+
+    with ThreadPoolExecutor(8) as pool:
+        keys = set(pool.map(start, range(8)))
+    assert keys == {keyfile.read(path)}
+    assert [found.name for found in tmp_path.iterdir()] == ["kms.key"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -248,15 +248,6 @@ def test_the_secret_of_a_folder_is_made_once_and_private(tmp_path: Path) -> None
     Tokens(made, issuer=None, audience="authenticated")
 
 
-def test_whoever_loses_the_race_gets_the_secret_of_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Issue 3: two programs that start at once sign with one secret."""
-    first = token_key.create(tmp_path)
-    answers = iter([None])
-    monkeypatch.setattr(token_key, "read", lambda _home: next(answers))
-    assert token_key.create(tmp_path) == first
-    assert [path.name for path in tmp_path.iterdir()] == ["jwt.key"]
-
-
 def test_a_secret_that_others_may_read_is_refused(tmp_path: Path) -> None:
     """Spec K: as for the key of the stored secrets."""
     token_key.create(tmp_path)

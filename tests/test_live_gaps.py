@@ -118,7 +118,7 @@ async def test_a_commit_between_registering_and_the_snapshot_is_shown(database_u
             await switch(sql, bar, changes.pop())
             found = await known(bar_id, fresh=fresh)
             await switch(sql, bar, changes.pop())
-            await eventually(lambda: hub._watched.get(bar).known.offer.version != found.offer.version)  # type: ignore[union-attr]
+            await eventually(lambda: hub._watched.get(bar).known.offer.version != found.offer.version)  # type: ignore[union-attr]  # watched
             return found
 
         hub.known = known_and_changed  # type: ignore[method-assign]  # a commit in the gap

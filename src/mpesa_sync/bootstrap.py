@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from mpesa_sync.crypto import keyfile
-from mpesa_sync.crypto.keyring import generate_key
 from mpesa_sync.db import embedded, migrations, shape
 from mpesa_sync.db.installation import Mode
 from mpesa_sync.db.pool import Database, connect
@@ -208,9 +207,7 @@ def _first_key(home: Path, *, empty: bool) -> tuple[Secret, ...]:
                 "key that its secrets were sealed with, or put the file back"
             ]
         )
-    with suppress(FileExistsError):
-        keyfile.create(home / KEY_FILE, generate_key())
-    return (keyfile.read(home / KEY_FILE),)
+    return (keyfile.read_or_create(home / KEY_FILE),)
 
 
 def _query(query: str, name: str) -> str | None:

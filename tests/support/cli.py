@@ -42,15 +42,22 @@ def environment(url: str | None = None, **more: str) -> dict[str, str]:
 
 def cli(*arguments: str, url: str | None = None, cwd: Path | None = None, **more: str) -> Ended:
     """Run `python -m mpesa_sync` with pipes, away from any terminal; `more` are further variables."""
+    return to_its_end(arguments, environment(url, **more), cwd)
+
+
+def to_its_end(
+    arguments: Sequence[str], variables: Mapping[str, str], cwd: Path | None, timeout_s: float = _TIMEOUT_S
+) -> Ended:
+    """Do what `cli` does with a whole environment, and with a time of one's own for a command that takes long."""
     done = subprocess.run(
         [sys.executable, "-m", "mpesa_sync", *arguments],
-        env=environment(url, **more),
+        env=dict(variables),
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=_TIMEOUT_S,
+        timeout=timeout_s,
     )
     return Ended(done.returncode, done.stdout, done.stderr)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +13,7 @@ from mpesa_sync.demo import scene, site, venues
 from mpesa_sync.demo.narrator import Narrator
 from mpesa_sync.demo.stage import Stage
 from mpesa_sync.secret import Secret
-from tests.support.cli import Ended, environment
+from tests.support.cli import Ended, environment, to_its_end
 from tests.support.venues import KEY, KEYS
 
 _TIMEOUT_S: Final = 120
@@ -43,14 +41,4 @@ async def staged(database_url: str, sql: Any) -> AsyncIterator[Stage]:
 
 def demo(*arguments: str, cwd: Path, url: str | None = None, **more: str) -> Ended:
     """Run `mpesa-sync demo` to its end."""
-    done = subprocess.run(
-        [sys.executable, "-m", "mpesa_sync", "demo", *arguments],
-        env=environment(url, **more),
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=_TIMEOUT_S,
-    )
-    return Ended(done.returncode, done.stdout, done.stderr)
+    return to_its_end(["demo", *arguments], environment(url, **more), cwd, _TIMEOUT_S)

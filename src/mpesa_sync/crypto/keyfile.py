@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 
+from mpesa_sync.crypto.keyring import generate_key
 from mpesa_sync.errors import ConfigurationError
 from mpesa_sync.secret import KMS_KEY_LENGTH, Secret, kms_key_fault
 
@@ -33,6 +36,26 @@ def read(path: Path) -> Secret:
     if fault := kms_key_fault(text):
         raise ConfigurationError([f"the key in {path} {fault}; it must be exactly {KMS_KEY_LENGTH} ASCII characters"])
     return Secret(text)
+
+
+def read_or_create(path: Path) -> Secret:
+    """Return the key in a file, a new one where there is none yet. Two programs at once get the same.
+
+    Raises:
+        ConfigurationError: as `read`.
+        OSError: the file cannot be written, for example because the folder is absent.
+    """
+    with suppress(FileNotFoundError):
+        return read(path)
+    # Written in full under another name first: nobody ever reads half a key.
+    fresh = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    create(fresh, generate_key())
+    try:
+        with suppress(FileExistsError):  # another program was quicker: its key counts
+            path.hardlink_to(fresh)
+    finally:
+        fresh.unlink()
+    return read(path)
 
 
 def create(path: Path, key: Secret) -> None:

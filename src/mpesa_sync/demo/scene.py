@@ -12,7 +12,7 @@ import asyncpg
 
 from mpesa_sync.bootstrap import KEY_FILE
 from mpesa_sync.crypto import keyfile
-from mpesa_sync.crypto.keyring import KeyRing, generate_key
+from mpesa_sync.crypto.keyring import KeyRing
 from mpesa_sync.db import embedded, migrations
 from mpesa_sync.db.installation import Mode
 from mpesa_sync.db.pool import connect
@@ -98,13 +98,7 @@ async def _cleared(plain: Any, home: Path) -> None:
 
 def _key(home: Path) -> Secret:
     """Return the key of this folder's embedded server, made and kept (0600) where there is none yet."""
-    path = home / KEY_FILE
-    try:
-        return keyfile.read(path)
-    except FileNotFoundError:
-        key = generate_key()
-        keyfile.create(path, key)
-        return key
+    return keyfile.read_or_create(home / KEY_FILE)
 
 
 class _Collector(logging.Handler):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import secrets
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from mpesa_sync.crypto import keyfile
-from mpesa_sync.crypto.keyring import generate_key
 from mpesa_sync.secret import Secret
 
 KEY_FILE: Final = "jwt.key"
@@ -34,14 +31,4 @@ def create(home: Path) -> Secret:
         ConfigurationError: as `read`.
         OSError: the file cannot be written, for example because the folder is absent.
     """
-    if found := read(home):
-        return found
-    # Written in full under another name first: nobody ever reads half a key.
-    fresh = home / f"{KEY_FILE}.{secrets.token_hex(8)}"
-    keyfile.create(fresh, generate_key())
-    try:
-        with suppress(FileExistsError):  # another program was quicker: its key counts
-            (home / KEY_FILE).hardlink_to(fresh)
-    finally:
-        fresh.unlink()
-    return keyfile.read(home / KEY_FILE)
+    return keyfile.read_or_create(home / KEY_FILE)

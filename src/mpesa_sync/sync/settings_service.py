@@ -101,7 +101,7 @@ class SettingsService:
             NotAllowed: this person may read and not write.
             InvalidSettings: names every wrong field; nothing was written (R4.4).
             MpesaSyncError: as `MpesaSyncManager.sync_mpesa_status`; nothing was written unless it is
-                `OutcomeUnknown`. Its `operation_id` attribute names the operation.
+                `OutcomeUnknown`. Who needs to name the operation then gives its id.
         """
         operation = Operation(
             id=operation_id or uuid4(),
@@ -143,7 +143,7 @@ class SettingsService:
             bar_id=change.bar_id,
             enabled=status.enabled,
             environment=status.environment or (save.environment and save.environment.value),
-            credentials_updated=True,
+            credentials_updated=True,  # both were read back; whatever is not as asked was raised before
             bar_status_updated=True,
             stored=save.fields,
             changed=status.changed or bool(save.fields),
