@@ -4,6 +4,7 @@ async with mpesa_sync.connect(url, kms_keys=[key]) as db:
     await mpesa_sync.MpesaSyncManager(db).sync_mpesa_status(bar_id, True, actor="…")
 """
 
+from mpesa_sync.db.operations import Origin
 from mpesa_sync.db.pool import Database, connect
 from mpesa_sync.errors import MpesaSyncError
 from mpesa_sync.migration.report import InconsistentRecord, MigrationResult, Progress, Run, ValidationSummary
@@ -19,6 +20,7 @@ __all__ = [
     "MpesaMigrationService",
     "MpesaSyncError",
     "MpesaSyncManager",
+    "Origin",
     "Progress",
     "RepairResult",
     "Run",

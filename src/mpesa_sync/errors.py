@@ -22,7 +22,8 @@
     │   ├── EnvironmentNotAllowed
     │   ├── StaleAuthority             secrets stand in `bars` and no credentials row does
     │   ├── UnsupportedTransaction     a joined connection is not in a READ COMMITTED transaction
-    │   └── OperationConflict          an operation id that was used for something else, or given up
+    │   ├── OperationConflict          an operation id that was used for something else, or given up
+    │   └── …                          those about alerts, forms and repeated requests stand in `refusals`
     └── DatabaseFault                  the database refused or was lost; carries the SQLSTATE, never its text
         ├── TransientFault             worth trying again, nothing was written
         │   └── PoolExhausted          every connection of this program is in use; has waited already

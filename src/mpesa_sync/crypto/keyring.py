@@ -28,11 +28,11 @@ class KeyRing:
     Immutable, and safe to share between tasks and threads. True where it holds a key.
     """
 
-    __slots__ = ("_ciphers", "_print_key")
+    __slots__ = ("_ciphers", "_print_keys")
 
-    def __init__(self, ciphers: tuple[AESGCM, ...], print_key: bytes = b"") -> None:
+    def __init__(self, ciphers: tuple[AESGCM, ...], print_keys: tuple[bytes, ...] = ()) -> None:
         self._ciphers = ciphers
-        self._print_key = print_key
+        self._print_keys = print_keys
 
     @classmethod
     def empty(cls) -> KeyRing:
@@ -59,8 +59,8 @@ class KeyRing:
                     f"Encryption key {position} of {len(texts)} {fault}:"
                     f" it must be exactly {KMS_KEY_LENGTH} ASCII characters."
                 )
-        print_key = hmac.digest(texts[0].encode("ascii"), _FINGERPRINTS, "sha256") if texts else b""
-        return cls(tuple(AESGCM(text.encode("ascii")) for text in dict.fromkeys(texts)), print_key)
+        raw = [text.encode("ascii") for text in dict.fromkeys(texts)]
+        return cls(tuple(map(AESGCM, raw)), tuple(hmac.digest(key, _FINGERPRINTS, "sha256") for key in raw))
 
     def encrypt(self, plain: bytes) -> bytes:
         """Return `plain` under the first key as iv | tag | ciphertext, with a fresh random iv.
@@ -99,10 +99,12 @@ class KeyRing:
 
         Without a key it is "" for every secret.
         """
-        if not self._print_key:
-            return ""
+        return next(iter(self.fingerprints(secret)), "")
+
+    def fingerprints(self, secret: Secret) -> tuple[str, ...]:
+        """Return the fingerprint of a secret under each key, in their order: as it was while that was the first."""
         text = secret.reveal().encode("utf-8", "surrogatepass")
-        return hmac.digest(self._print_key, text, "sha256")[:_FINGERPRINT_BYTES].hex()
+        return tuple(hmac.digest(key, text, "sha256")[:_FINGERPRINT_BYTES].hex() for key in self._print_keys)
 
     def require(self) -> None:
         """Refuse to go on without a key.

@@ -13,20 +13,27 @@ import msgspec
 RECENT: Final = """
 select * from (
   (select o.started_at as at, o.kind, o.actor, o.reason, o.id as operation_id, o.before::text as before,
-          o.after::text as after
+          o.after::text as after, o.source_address, o.client
      from mpesa_sync.operations o
     where o.bar_id = $1 and o.outcome = 'applied' and o.before is distinct from o.after
       and (not $3 or o.after ? 'mpesa_enabled')
     order by o.started_at desc limit $2)
   union all
   (select j.changed_at, 'migration', coalesce(r.actor, ''), coalesce(r.reason, ''), j.run_id,
-          jsonb_build_object('mpesa_enabled', j.previous)::text, jsonb_build_object('mpesa_enabled', j.current)::text
+          jsonb_build_object('mpesa_enabled', j.previous)::text, jsonb_build_object('mpesa_enabled', j.current)::text,
+          '', ''
      from mpesa_sync.migration_journal j
      left join mpesa_sync.migration_runs r on r.id = j.run_id
     where j.bar_id = $1
     order by j.id desc limit $2)
 ) changes
  order by at desc, kind = 'settings' desc limit $2
+"""
+NEWEST_WRITE: Final = """
+select greatest(
+         (select (to_jsonb(b) ->> 'updated_at')::timestamptz from public.bars b where b.id = $1),
+         (select max((to_jsonb(c) ->> 'updated_at')::timestamptz) from public.mpesa_credentials c
+           where c.tenant_id = $1))
 """
 
 
@@ -37,6 +44,7 @@ class Change:
     `kind` is that of the operation, or `migration`; `operation_id` that of the operation or the run.
     `before` and `after` are what the audit keeps of both: `credentials` (`is_active` by environment), `mpesa_enabled`,
     and `saved` for credentials that were stored. `mpesa_enabled_before` and `_after` are the customer-facing flag.
+    `address` and `client` are from where it was asked, "" where that is not known.
     """
 
     at: datetime
@@ -46,6 +54,8 @@ class Change:
     operation_id: UUID
     before: Mapping[str, Any]
     after: Mapping[str, Any]
+    address: str = ""
+    client: str = ""
 
     @property
     def mpesa_enabled_before(self) -> bool | None:
@@ -69,6 +79,15 @@ async def recent(connection: Any, bar_id: UUID, *, limit: int) -> list[Change]:
     return [_change(record) for record in await connection.fetch(RECENT, bar_id, limit, False)]
 
 
+async def newest_write(connection: Any, bar_id: UUID) -> datetime | None:
+    """Return when a bar or its credentials were last written, by whoever, as the platform's `updated_at` says it.
+
+    None where these columns are absent or empty.
+    """
+    written: datetime | None = await connection.fetchval(NEWEST_WRITE, bar_id)
+    return written
+
+
 def _change(record: Any) -> Change:
     return Change(
         at=record["at"],
@@ -78,6 +97,8 @@ def _change(record: Any) -> Change:
         operation_id=record["operation_id"],
         before=_state(record["before"]),
         after=_state(record["after"]),
+        address=record["source_address"],
+        client=record["client"],
     )
 
 

@@ -30,7 +30,7 @@ select c.relname::text as name, c.relrowsecurity as has_rls, row_security_active
  order by c.relname
 """
 _MISSING_RIGHTS: Final = """
-with needed (schema_name, table_name, column_name, privilege) as (values
+with to_write (schema_name, table_name, column_name, privilege) as (values
   ('public', 'bars', null, 'SELECT'), ('public', 'bars', 'mpesa_enabled', 'UPDATE'),
   ('public', 'mpesa_credentials', null, 'SELECT'), ('public', 'mpesa_credentials', 'is_active', 'UPDATE'),
   ('mpesa_sync', 'installation', null, 'SELECT'), ('mpesa_sync', 'schema_migrations', null, 'SELECT'),
@@ -41,6 +41,17 @@ with needed (schema_name, table_name, column_name, privilege) as (values
   ('mpesa_sync', 'alerts', null, 'UPDATE'), ('mpesa_sync', 'migration_runs', null, 'SELECT'),
   ('mpesa_sync', 'migration_runs', null, 'INSERT'), ('mpesa_sync', 'migration_journal', null, 'SELECT'),
   ('mpesa_sync', 'migration_journal', null, 'INSERT')
+), ours (table_name, privileges) as (values
+  ('alert_occurrences', '{SELECT,INSERT,DELETE}'), ('alert_deliveries', '{SELECT,INSERT,UPDATE,DELETE}'),
+  ('alert_channels', '{SELECT,INSERT,UPDATE,DELETE}'), ('venue_channels', '{SELECT,INSERT,UPDATE,DELETE}'),
+  ('queue', '{SELECT,INSERT,UPDATE,DELETE}'), ('queue_id_seq', '{USAGE}'),
+  ('queue_log', '{SELECT,INSERT,UPDATE,DELETE}'), ('queue_statistics', '{SELECT,INSERT,UPDATE,DELETE}'),
+  ('queue_statistics_id_seq', '{USAGE}'), ('idempotency_keys', '{SELECT,INSERT,UPDATE,DELETE}'),
+  ('credential_details', '{SELECT,INSERT,UPDATE}')
+), needed as (
+  select * from to_write
+  union all
+  select 'mpesa_sync', o.table_name, null, unnest(o.privileges::text[]) from ours o where $1
 )
 select concat(nullif(w.schema_name || '.', 'public.'), w.table_name, '.' || w.column_name, ': ', w.privilege) as lacking
   from needed w
@@ -48,7 +59,8 @@ select concat(nullif(w.schema_name || '.', 'public.'), w.table_name, '.' || w.co
   join pg_catalog.pg_class c on c.relnamespace = n.oid and c.relname = w.table_name
   left join pg_catalog.pg_attribute a
     on a.attrelid = c.oid and a.attname = w.column_name and not a.attisdropped
- where not case when w.column_name is null then has_table_privilege(c.oid, w.privilege)
+ where not case when c.relkind = 'S' then has_sequence_privilege(c.oid, w.privilege)
+                when w.column_name is null then has_table_privilege(c.oid, w.privilege)
                 else a.attnum is null or has_column_privilege(c.oid, a.attnum, w.privilege) end
  order by w.schema_name desc, lacking
 """
@@ -155,9 +167,13 @@ async def row_security(connection: Any, tables: Sequence[str]) -> list[RowSecuri
     return [RowSecurity(**record) for record in await connection.fetch(_TABLES, tables)]
 
 
-async def missing_rights(connection: Any) -> list[str]:
-    """Return the rights that this role lacks for writing, on the tables that exist: `bars.mpesa_enabled: UPDATE`."""
-    return [record["lacking"] for record in await connection.fetch(_MISSING_RIGHTS)]
+async def missing_rights(connection: Any, *, with_services: bool = False) -> list[str]:
+    """Return the rights that this role lacks, on the tables that exist: `bars.mpesa_enabled: UPDATE`.
+
+    Arguments:
+        with_services: ask not only for what a write or a migration needs, but for all that `serve` and `worker` do.
+    """
+    return [record["lacking"] for record in await connection.fetch(_MISSING_RIGHTS, with_services)]
 
 
 async def may_read_ours(connection: Any) -> bool | None:

@@ -50,7 +50,7 @@ select wanted.name
     where n.nspname = 'mpesa_sync' and (c.oid is not null or p.oid is not null))
  order by 1
 """
-_PARTS: Final = re.compile(r"^create (?:table|function) mpesa_sync\.(\w+)", re.MULTILINE)
+_PARTS: Final = re.compile(r"^create (?:table|function) mpesa_sync\.(\w+)", re.MULTILINE | re.IGNORECASE)
 _DEPENDENTS: Final = """
 with ours as (
   select 'pg_class'::regclass as class, c.oid from pg_class c where c.relnamespace = 'mpesa_sync'::regnamespace

@@ -8,15 +8,18 @@ from uuid import UUID
 
 import msgspec
 
+from mpesa_sync.domain import audit
+
 CLAIM: Final = """
-insert into mpesa_sync.operations (id, kind, bar_id, actor, reason, request)
-values ($1, $2, $3, $4, $5, $6::jsonb)
+insert into mpesa_sync.operations (id, kind, bar_id, actor, reason, request, person_id, source_address, client)
+values ($1, $2, $3, $4, $5, $6::jsonb, $7, $8, $9)
 on conflict (id) do nothing
 returning true
 """
 TOMBSTONE: Final = """
-insert into mpesa_sync.operations (id, kind, bar_id, actor, reason, request, outcome, result)
-values ($1, $2, $3, $4, $5, $6::jsonb, 'failed', '{}')
+insert into mpesa_sync.operations (id, kind, bar_id, actor, reason, request, person_id, source_address, client,
+                                   outcome, result)
+values ($1, $2, $3, $4, $5, $6::jsonb, $7, $8, $9, 'failed', '{}')
 on conflict (id) do nothing
 returning true
 """
@@ -24,9 +27,26 @@ STORED: Final = """
 select kind, bar_id, request::text as request, outcome, result::text as result
   from mpesa_sync.operations where id = $1
 """
-FINISH: Final = """
-update mpesa_sync.operations set before = $2::jsonb, after = $3::jsonb, result = $4::jsonb where id = $1
-"""
+FINISH: Final = "select mpesa_sync.finish_operation_v1($1, $2::jsonb, $3::jsonb, $4::jsonb, $5)"
+"""Its result, and its copies in the platform's own logs, in one round trip."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """From where an operation is asked for, for the audit.
+
+    Arguments:
+        person_id: the person, where one is known by id.
+        address: the network address of who asks, "" where there is none.
+        client: the program that asks, as it calls itself: up to 200 characters.
+    """
+
+    person_id: UUID | None = None
+    address: str = ""
+    client: str = ""
+
+
+NOWHERE: Final = Origin()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +60,7 @@ class Operation:
         actor: who asks for it.
         request: what was asked, as JSON values; the same id with another request is a conflict.
         reason: why, free text.
+        origin: from where.
     """
 
     id: UUID
@@ -48,6 +69,7 @@ class Operation:
     actor: str
     request: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
+    origin: Origin = NOWHERE
 
     def encoded_request(self) -> str:
         """Return the request as JSON text with its keys in order."""
@@ -87,6 +109,9 @@ async def claim(connection: Any, operation: Operation, *, statement: str = CLAIM
             operation.actor,
             operation.reason,
             operation.encoded_request(),
+            operation.origin.person_id,
+            operation.origin.address,
+            operation.origin.client,
         )
     )
 
@@ -105,13 +130,21 @@ async def stored(connection: Any, operation_id: UUID) -> Stored | None:
     )
 
 
-async def finish(connection: Any, operation_id: UUID, *, before: Any, after: Any, result: Any) -> None:
-    """Store what the operation found, left and answers, in the transaction that does the work."""
+async def finish(connection: Any, operation: Operation, *, before: Any, after: Any, result: Any) -> str:
+    """Store what the operation found, left and answers, in the transaction that does the work.
+
+    Returns:
+        What became of its courtesy copies, as JSON for `db.courtesy.report`.
+    """
     encode = msgspec.json.encode
-    await connection.execute(
-        FINISH,
-        operation_id,
-        encode(before).decode(),
-        encode(after).decode(),
-        encode(result).decode(),
+    act = audit.act_of(operation.kind, after or {}, operation.request)
+    return str(
+        await connection.fetchval(
+            FINISH,
+            operation.id,
+            encode(before).decode(),
+            encode(after).decode(),
+            encode(result).decode(),
+            act and act.value,
+        )
     )

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from mpesa_sync.db.pool import Database
-from mpesa_sync.errors import DatabaseFault, OutcomeUnknown, TransientFault
+from mpesa_sync.errors import DatabaseFault, OutcomeUnknown, PoolExhausted, TransientFault
 
 T = TypeVar("T")
 
@@ -40,3 +40,19 @@ async def patiently(
             if wait_s is None:
                 raise
             await clock.sleep(wait_s)
+
+
+async def once_more(call: Callable[[], Awaitable[T]]) -> T:
+    """Return what `call` returns, called again at once where its connection was lost: a page need not fail for that.
+
+    For reads, and for writes that come to the same when they are done twice. A database that is away is said at once.
+
+    Raises:
+        MpesaSyncError: of the second call; of the first where another cannot help.
+    """
+    try:
+        return await call()
+    except PoolExhausted:
+        raise
+    except (TransientFault, OutcomeUnknown):
+        return await call()

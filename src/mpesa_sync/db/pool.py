@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+from uuid import UUID
 
 import asyncpg
 
@@ -18,7 +22,8 @@ from mpesa_sync.db.session import Begin
 from mpesa_sync.errors import ConfigurationError, MpesaSyncError, PoolExhausted
 from mpesa_sync.monitoring import logs
 from mpesa_sync.secret import Secret
-from mpesa_sync.settings import database_url_fault
+from mpesa_sync.settings import SPOOL
+from mpesa_sync.settings_reader import database_url_fault
 
 T = TypeVar("T")
 _log: Final = logs.get("pool")
@@ -30,7 +35,9 @@ class Database:
     """One PostgreSQL database, the keys for its secrets, and the policy for retries.
 
     Made by `connect`. Attributes: `keys`, the key ring (may be empty); `allow_sandbox`, whether sandbox
-    credentials may serve customers (None: as the installation says); `retry`, `clock`.
+    credentials may serve customers (None: as the installation says); `retry`, `clock`; `alert_spool`, the folder
+    where alerts wait while the database cannot take them (None: none); `alerts_may_wait`, whether to look there;
+    `alerts_in_memory`, those for which not even the folder had room, by bar and kind.
     """
 
     def __init__(
@@ -41,6 +48,7 @@ class Database:
         allow_sandbox: bool | None = None,
         retry: Backoff | None = None,
         clock: Clock | None = None,
+        alert_spool: Path | None = None,
     ) -> None:
         self._pool = pool
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -49,10 +57,21 @@ class Database:
         self.allow_sandbox = allow_sandbox
         self.retry = retry or Backoff()
         self.clock: Clock = clock or SystemClock()
+        self.alert_spool = alert_spool
+        self.alerts_may_wait = alert_spool is not None
+        self.alerts_in_memory: dict[tuple[UUID | None, str], Any] = {}
 
-    async def acquire(self) -> asyncpg.pool.PoolConnectionProxy[Any]:
+    @property
+    def connections(self) -> tuple[int, int, int]:
+        """How many connections are in use, how many are idle, and how many there may be in all."""
+        size, idle = self._pool.get_size(), self._pool.get_idle_size()
+        return size - idle, idle, self._pool.get_max_size()
+
+    async def acquire(self, *, within_s: float = session.ACQUIRE_TIMEOUT_S) -> asyncpg.pool.PoolConnectionProxy[Any]:
         """Return a connection from the pool; give it back with `release`.
 
+        Arguments:
+            within_s: seconds that the caller has, where that is less than `session.ACQUIRE_TIMEOUT_S`.
         Raises:
             ConfigurationError: it is closed.
             PoolExhausted: every connection is in use.
@@ -61,7 +80,7 @@ class Database:
         if self._closed:
             raise ConfigurationError(["this Database is closed: use it inside its 'async with' block"])
         try:
-            return await self._pool.acquire(timeout=session.ACQUIRE_TIMEOUT_S)
+            return await self._pool.acquire(timeout=min(within_s, session.ACQUIRE_TIMEOUT_S))
         except BaseException as exc:  # noqa: BLE001 - raised again, translated
             error = translate(exc)
             if isinstance(exc, TimeoutError) and self._pool.get_size() == self._pool.get_max_size():
@@ -74,7 +93,7 @@ class Database:
             connection.terminate()
         await self._pool.release(connection)
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def reading(self, begin: Begin = session.READ) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[Any]]:
         """Give a connection in a READ ONLY transaction, which the database itself forbids to write.
 
@@ -105,10 +124,17 @@ class Database:
 
         A caller who is cancelled stops waiting; the unit goes on to its end.
         """
+        return await asyncio.shield(self.background(unit))
+
+    def background(self, unit: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run `unit` in a task of the database's own, which `close` waits for.
+
+        Who does not wait for the task never hears of its failure: such a `unit` has to log what goes wrong in it.
+        """
         task = asyncio.create_task(unit)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
-        return await asyncio.shield(task)
+        return task
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -117,8 +143,10 @@ class Database:
 
     async def close(self) -> None:
         """Let running units end, then close every connection."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_CLOSE_TIMEOUT_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                while self._tasks:  # one that ends may have begun another
+                    await asyncio.wait(self._tasks)
         self._closed = True
         try:
             await asyncio.wait_for(self._pool.close(), _CLOSE_TIMEOUT_S)
@@ -126,7 +154,7 @@ class Database:
             self._pool.terminate()
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def connect(
     url: str | Secret,
     *,
@@ -136,6 +164,7 @@ async def connect(
     retry: Backoff | None = None,
     clock: Clock | None = None,
     application_name: str = "mpesa-sync",
+    alert_spool: Path | None = SPOOL,
 ) -> AsyncIterator[Database]:
     """Open a database for `MpesaSyncManager` and `MpesaMigrationService`; this is all a program needs (R1).
 
@@ -151,6 +180,8 @@ async def connect(
         retry: how often and how long transient faults are retried (R5.1).
         clock: time; only tests pass one.
         application_name: what `pg_stat_activity` and the audit of the server show.
+        alert_spool: the folder where alerts wait while the database cannot take them (R5.2), made when it is first
+            needed; each database has a folder of its own in it. None: they are logged and counted only.
     Raises:
         ConfigurationError: the URL cannot be read, or another argument has a wrong value.
         KmsKeyMalformed: a key is not 32 ASCII characters.
@@ -177,11 +208,20 @@ async def connect(
     except Exception as exc:  # noqa: BLE001 - raised again, translated
         error = translate(exc)
         raise error from cause_of(error, exc)
-    database = Database(pool, keys=keys, allow_sandbox=allow_sandbox, retry=retry, clock=clock)
+    spool = None if alert_spool is None else alert_spool / _spool_of(text)
+    database = Database(pool, keys=keys, allow_sandbox=allow_sandbox, retry=retry, clock=clock, alert_spool=spool)
     try:
         yield database
     finally:
         await database.close()
+
+
+def _spool_of(url: str) -> str:
+    """Return the name of a database's folder in the spool: of its hosts and name, and of nothing secret."""
+    parts = urlsplit(url)
+    options = [value for name, value in parse_qsl(parts.query) if name in ("host", "port", "database", "dbname")]
+    named = "|".join([parts.netloc.rpartition("@")[2].lower(), parts.path, *options])
+    return hashlib.sha256(named.encode()).hexdigest()[:16]
 
 
 def is_gone(connection: Any) -> bool:

@@ -89,6 +89,17 @@ set tcp_keepalives_count = 3;
 """
 """Once a connection: a host that vanished is noticed within 11 s, and its locks are let go."""
 
+QUEUE_SETUP: Final = (
+    CONNECTION_SETUP
+    + """
+set lock_timeout = '1500ms';
+set statement_timeout = '8s';
+set idle_in_transaction_session_timeout = '2s';
+set row_security = off;
+"""
+)
+"""For the connection of the job queue, which is ours alone and direct: its library begins no transactions as ours."""
+
 CONNECT_TIMEOUT_S: Final = 5.0
 ACQUIRE_TIMEOUT_S: Final = 2.0
 END_TIMEOUT_S: Final = 2.0

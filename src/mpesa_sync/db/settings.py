@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,7 +21,10 @@ select j.bar ->> 'mpesa_setup_completed' as setup_completed, j.bar ->> 'mpesa_la
        coalesce(octet_length(c.consumer_key_enc), 0) > 0 as has_consumer_key,
        coalesce(octet_length(c.consumer_secret_enc), 0) > 0 as has_consumer_secret,
        coalesce(octet_length(c.passkey_enc), 0) > 0 as has_passkey,
-       d.account_type, d.till_number, to_jsonb(c) ->> 'callback_url' as callback_url
+       d.account_type, d.till_number, to_jsonb(c) ->> 'callback_url' as callback_url, b.mpesa_enabled,
+       encode(sha256(convert_to(jsonb_build_array(
+         to_jsonb(c) -> 'consumer_key_enc', to_jsonb(c) -> 'consumer_secret_enc', to_jsonb(c) -> 'passkey_enc'
+       )::text, 'UTF8')), 'hex') as secrets_hash
   from public.bars b
  cross join lateral (select to_jsonb(b) as bar) j
   left join public.mpesa_credentials c on c.tenant_id = b.id and c.environment in ('sandbox', 'production')
@@ -36,14 +41,18 @@ values ($1, $2, $3, $4)
 on conflict (bar_id, environment) do update
    set account_type = excluded.account_type, till_number = excluded.till_number
 """
+_TOLD_APART: Final = ("environment", "is_active", "shortcode", "account_type", "till_number", "secrets_hash")
 OPERATION: Final = """
-select bar_id, kind, outcome, result::text as result from mpesa_sync.operations where id = $1
+select bar_id, kind, outcome, result::text as result, started_at as at from mpesa_sync.operations where id = $1
 """
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSettings:
-    """What is stored for a bar. `rows` has the one that is meant first; None where the shape lacks a column."""
+    """What is stored for a bar. `rows` has the one that is meant first; None where the shape lacks a column.
+
+    `digest` (32 hex digits) differs where the bar, a flag, a number or the stored bytes of a secret does.
+    """
 
     rows: tuple[StoredCredentials, ...]
     last_environment: Environment | None
@@ -51,16 +60,18 @@ class StoredSettings:
     last_test_at: str | None
     test_status: str | None
     callback_url: str | None
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
 class StoredOperation:
-    """What became of an operation: `applied` with its result, or `failed` for good."""
+    """What became of an operation: `applied` with its result, or `failed` for good; `at` is when that was written."""
 
     bar_id: UUID
     kind: str
     outcome: str
     result: Mapping[str, Any] | None
+    at: datetime
 
 
 async def stored_of(connection: Any, bar_id: UUID) -> StoredSettings | None:
@@ -76,7 +87,15 @@ async def stored_of(connection: Any, bar_id: UUID) -> StoredSettings | None:
         last_test_at=first["last_test_at"],
         test_status=first["test_status"],
         callback_url=next((record["callback_url"] for record in records if record["callback_url"]), None),
+        digest=_digest(bar_id, records),
     )
+
+
+def _digest(bar_id: UUID, records: Sequence[Any]) -> str:
+    """Return what tells two states of a bar's settings apart; of secrets the hash of their stored bytes alone."""
+    rows = [tuple(record[name] for name in _TOLD_APART) for record in records if record["environment"]]
+    state = (bar_id, records[0]["mpesa_enabled"], sorted(rows, key=lambda row: str(row[0])))
+    return hashlib.sha256(msgspec.json.encode(state)).hexdigest()[:32]
 
 
 def _row(record: Any) -> StoredCredentials:
@@ -101,4 +120,4 @@ async def operation(connection: Any, operation_id: UUID) -> StoredOperation | No
     if record is None:
         return None
     result = msgspec.json.decode(record["result"]) if record["result"] and record["outcome"] == "applied" else None
-    return StoredOperation(record["bar_id"], record["kind"], record["outcome"], result)
+    return StoredOperation(record["bar_id"], record["kind"], record["outcome"], result, record["at"])

@@ -133,6 +133,7 @@ async def named(database: Database, error: MpesaSyncError) -> MpesaSyncError:
         async with database.reading() as connection:
             await require(connection)
     except SchemaError as telling:
+        telling.attempts, telling.sqlstate = error.attempts, error.sqlstate
         return telling
     except MpesaSyncError:
         return error

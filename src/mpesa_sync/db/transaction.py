@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 import asyncpg
 import msgspec
 
-from mpesa_sync.db import failpoints, operations, session
+from mpesa_sync.db import courtesy, failpoints, operations, session
 from mpesa_sync.db.errormap import cause_of, translate
 from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.db.operations import Operation
@@ -68,7 +68,8 @@ async def once(
 
     Arguments:
         begin: one of those of `db.session`.
-        budget_s: seconds from the first statement to the answer of COMMIT, where less than `begin` allows.
+        budget_s: seconds from the call to the answer of COMMIT, with the wait for a connection, where that is less
+            than `begin` allows.
         committed: the failpoint that is passed after COMMIT.
     Raises:
         OutcomeUnknown: COMMIT was sent and its answer was lost.
@@ -86,10 +87,12 @@ async def attempt(
     committed: Failpoint = Failpoint.COMMITTED,
 ) -> T:
     """Do what `once` does in the task of the caller, who must not be cancelled: for `db.unit` only."""
-    connection = await database.acquire()
+    budget_s = begin.budget_s if budget_s is None else budget_s
+    end = asyncio.get_running_loop().time() + budget_s
+    connection = await database.acquire(within_s=budget_s)
     commit_sent = usable = False
     try:
-        async with asyncio.timeout(begin.budget_s if budget_s is None else budget_s):
+        async with asyncio.timeout_at(end):
             await connection.execute(begin.sql)
             result = await work(connection)
             commit_sent = True
@@ -177,7 +180,8 @@ async def perform(
     claimed()
     failpoints.hit(Failpoint.OPERATION_CLAIMED)
     done = await work(connection)
-    await operations.finish(connection, operation.id, before=done.before, after=done.after, result=done.result)
+    copies = await operations.finish(connection, operation, before=done.before, after=done.after, result=done.result)
+    courtesy.report(operation, copies)
     failpoints.hit(Failpoint.RESULT_STORED)
     return done.result, False
 

@@ -80,7 +80,7 @@ WARNINGS: Final[Mapping[BarWarning, Advice]] = {
     ),
     BarWarning.INACTIVE_BAR_ON: Advice(
         "M-Pesa is switched on for a bar that is not active.",
-        "Nothing is offered there. Activate the bar, or have M-Pesa switched off.",
+        "It offers nothing. Activate the bar, or have M-Pesa switched off.",
     ),
     BarWarning.LEGACY_FLAG_DIFFERS: Advice(
         "The older bars.payment_mpesa_enabled says something else than bars.mpesa_enabled.",

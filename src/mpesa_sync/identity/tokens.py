@@ -13,7 +13,8 @@ from mpesa_sync.db.pool import Database
 from mpesa_sync.errors import ConfigurationError, NotSignedIn
 from mpesa_sync.identity.people import Person, Via
 from mpesa_sync.secret import Secret
-from mpesa_sync.settings import JWT_SECRET, MIN_JWT_SECRET_LENGTH
+from mpesa_sync.settings import JWT_SECRET
+from mpesa_sync.settings_reader import MIN_JWT_SECRET_LENGTH
 
 LONGEST_TOKEN: Final = 4096
 """Bytes of a token; longer ones are not even decoded."""

@@ -15,6 +15,15 @@ operation_seconds = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0),
 )
 alerts = Counter(Metric.ALERTS, "Alerts raised by kind, stored or not.", labelnames=("kind",))
+alerts_spooled = Counter(Metric.ALERTS_SPOOLED, "Alerts written to the spool because the database could not take them.")
+alert_deliveries = Counter(
+    Metric.ALERT_DELIVERIES, "Messages about alerts sent over a channel, by result.", labelnames=("result",)
+)
+alert_delivery_seconds = Histogram(
+    Metric.ALERT_DELIVERY_SECONDS,
+    "Seconds that a channel took for a message.",
+    buckets=(0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0),
+)
 migration_records = Counter(Metric.MIGRATION_RECORDS, "Records a migration settled, by result.", labelnames=("result",))
 
 feed_notices = Counter(Metric.FEED_NOTICES, "Notices heard.")

@@ -422,3 +422,567 @@ begin
   end if;
   perform mpesa_sync.notice_v1(p_bar);
 end $$;
+
+-- Alerts with their whole life (R5.2): firing, acknowledged, resolved; what comes after that is a new episode, a new
+-- row. What has to be told, and to whom, is kept beside them: jobs of the queue read it and write down what became of it.
+
+alter table mpesa_sync.alerts
+  add column episode integer not null default 1,
+  add column acknowledged_at timestamptz,
+  add column acknowledged_by text,
+  add column resolved_by text,
+  add column note text not null default '',
+  add column told_at timestamptz,           -- when the job to tell people of it was made; null: not yet
+  add column reminders integer not null default 0,
+  add column resolution_told_at timestamptz; -- the same, of its resolution
+create index alerts_newest on mpesa_sync.alerts (last_seen desc, id);
+create index alerts_of_bar on mpesa_sync.alerts (bar_id, kind);
+create index alerts_to_tell on mpesa_sync.alerts (id)
+  where told_at is null or (state = 'resolved' and resolution_told_at is null);
+create index alerts_resolved on mpesa_sync.alerts (resolved_at) where state = 'resolved';
+
+-- What was counted already: an occurrence that is sent twice, or was spooled and is taken in again, counts once.
+create table mpesa_sync.alert_occurrences (
+  id uuid primary key,
+  counted_at timestamptz not null default now()
+);
+create index alert_occurrences_by_age on mpesa_sync.alert_occurrences (counted_at);
+
+-- One row for everything that is told to one channel. A channel is named by a fingerprint of its URL, which is a secret
+-- and stands in the environment or, sealed, in venue_channels.
+create table mpesa_sync.alert_deliveries (
+  alert_id uuid not null references mpesa_sync.alerts (id) on delete cascade,
+  notice text not null check (notice in ('raised', 'reminder', 'resolved')),
+  number integer not null default 0, -- of a reminder
+  audience text not null check (audience in ('operators', 'owner')),
+  channel text not null,
+  state text not null default 'pending' check (state in ('pending', 'delivered', 'failed')),
+  attempts integer not null default 0,
+  fault text not null default '', -- a word, never what the channel said
+  created_at timestamptz not null default now(),
+  first_attempted_at timestamptz,
+  attempted_at timestamptz,
+  due_at timestamptz not null default now(), -- when it is tried next; while it is being sent, when that has failed
+  delivered_at timestamptz,
+  primary key (alert_id, notice, number, audience, channel)
+);
+create index alert_deliveries_pending on mpesa_sync.alert_deliveries (created_at) where state = 'pending';
+create index alert_deliveries_due on mpesa_sync.alert_deliveries (audience, channel, due_at) where state = 'pending';
+
+-- How each channel does: failures in a row, and the last one as a word.
+create table mpesa_sync.alert_channels (
+  audience text not null check (audience in ('operators', 'owner')),
+  channel text not null,
+  failures integer not null default 0,
+  fault text not null default '',
+  failing_since timestamptz,
+  delivered_at timestamptz,
+  primary key (audience, channel)
+);
+
+-- Where the owner of a venue hears of it: the URL is sealed with the key of the venue's other secrets.
+create table mpesa_sync.venue_channels (
+  bar_id uuid primary key,
+  channel text not null,
+  url bytea not null,
+  set_by text not null,
+  set_at timestamptz not null default now()
+);
+
+-- What bars are called, for whoever reads alerts. Alerts must be read, told and closed also where the bars themselves
+-- cannot be (no right, a policy, another shape, a lock on the table): then there are no names.
+create function mpesa_sync.bar_names_v1(p_bars uuid[]) returns table (bar_id uuid, name text, slug text)
+language plpgsql volatile set lock_timeout = '200ms' as $$
+#variable_conflict use_column
+begin
+  return query
+    select b.id, to_jsonb(b) ->> 'name', to_jsonb(b) ->> 'slug' from public.bars b where b.id = any(p_bars);
+exception when others then
+  return;
+end $$;
+
+-- Count an occurrence: for the alert that is open, or for a new one, which is the next episode. Returns the alert; null:
+-- this occurrence was counted before.
+create function mpesa_sync.count_alert_v1(
+  p_occurrence uuid, p_bar uuid, p_kind text, p_cause text, p_sqlstate text, p_what_to_do text, p_operation uuid,
+  p_count bigint, p_first_seen timestamptz, p_last_seen timestamptz
+)
+returns uuid language plpgsql volatile as $$
+declare
+  v_alert uuid;
+begin
+  insert into mpesa_sync.alert_occurrences (id) values (p_occurrence) on conflict (id) do nothing;
+  if not found then
+    return null;
+  end if;
+  insert into mpesa_sync.alerts as a (bar_id, kind, cause, sqlstate, what_to_do, operation_id, count, first_seen,
+                                      last_seen, episode)
+  values (p_bar, p_kind, p_cause, p_sqlstate, p_what_to_do, p_operation, p_count, p_first_seen, p_last_seen,
+          1 + (select count(*)::integer from mpesa_sync.alerts e where e.bar_id is not distinct from p_bar and e.kind = p_kind))
+  on conflict (bar_id, kind) where state <> 'resolved'
+  do update set count = a.count + excluded.count,
+                first_seen = least(a.first_seen, excluded.first_seen),
+                last_seen = greatest(a.last_seen, excluded.last_seen),
+                cause = case when excluded.last_seen >= a.last_seen then excluded.cause else a.cause end,
+                sqlstate = case when excluded.last_seen >= a.last_seen then excluded.sqlstate else a.sqlstate end,
+                what_to_do = case when excluded.last_seen >= a.last_seen then excluded.what_to_do else a.what_to_do end,
+                operation_id = case when excluded.last_seen >= a.last_seen then excluded.operation_id
+                                    else a.operation_id end
+  returning a.id into v_alert;
+  return v_alert;
+end $$;
+
+-- The job queue: the tables of PgQueuer, which runs what is done in the background. Its own statements, as the version
+-- in requirements/ writes them for the names in jobs/queue.py; a test compares the two.
+
+CREATE TYPE mpesa_sync.queue_status AS ENUM ('queued', 'picked', 'successful', 'exception', 'canceled', 'deleted', 'failed');
+
+CREATE TABLE mpesa_sync.queue (
+    id bigserial NOT NULL PRIMARY KEY,
+    priority integer NOT NULL,
+    queue_manager_id uuid,
+    created timestamp with time zone NOT NULL DEFAULT now(),
+    updated timestamp with time zone NOT NULL DEFAULT now(),
+    heartbeat timestamp with time zone NOT NULL DEFAULT now(),
+    execute_after timestamp with time zone NOT NULL DEFAULT now(),
+    status mpesa_sync.queue_status NOT NULL,
+    entrypoint text NOT NULL,
+    dedupe_key text,
+    payload bytea,
+    headers jsonb,
+    attempts integer NOT NULL DEFAULT 0,
+    slot bigint
+);
+
+CREATE TABLE mpesa_sync.queue_log (
+    id bigint GENERATED BY DEFAULT AS IDENTITY NOT NULL PRIMARY KEY,
+    created timestamp with time zone NOT NULL DEFAULT now(),
+    job_id bigint NOT NULL,
+    status mpesa_sync.queue_status NOT NULL,
+    priority integer NOT NULL,
+    entrypoint text NOT NULL,
+    traceback jsonb,
+    aggregated boolean DEFAULT false
+);
+
+CREATE TABLE mpesa_sync.queue_schedules (
+    id bigserial NOT NULL PRIMARY KEY,
+    expression text NOT NULL,
+    entrypoint text NOT NULL,
+    heartbeat timestamp with time zone NOT NULL DEFAULT now(),
+    created timestamp with time zone NOT NULL DEFAULT now(),
+    updated timestamp with time zone NOT NULL DEFAULT now(),
+    next_run timestamp with time zone NOT NULL DEFAULT now(),
+    last_run timestamp with time zone,
+    status mpesa_sync.queue_status DEFAULT 'queued'::mpesa_sync.queue_status,
+    UNIQUE (expression, entrypoint)
+);
+
+CREATE TABLE mpesa_sync.queue_statistics (
+    id bigserial NOT NULL PRIMARY KEY,
+    created timestamp with time zone NOT NULL DEFAULT date_trunc('sec'::text, now()),
+    count bigint NOT NULL,
+    priority integer NOT NULL,
+    status mpesa_sync.queue_status NOT NULL,
+    entrypoint text NOT NULL
+);
+
+CREATE INDEX queue_ep_ea_idx ON mpesa_sync.queue USING btree (entrypoint, execute_after) WHERE (status = 'queued'::mpesa_sync.queue_status);
+
+CREATE INDEX queue_ep_prio_id_idx ON mpesa_sync.queue USING btree (entrypoint, priority DESC, id) WHERE (status = 'queued'::mpesa_sync.queue_status);
+
+CREATE INDEX queue_log_created ON mpesa_sync.queue_log USING btree (created);
+
+CREATE INDEX queue_log_job_id_status ON mpesa_sync.queue_log USING btree (job_id, created DESC);
+
+CREATE INDEX queue_log_not_aggregated ON mpesa_sync.queue_log USING btree ((1)) WHERE (NOT aggregated);
+
+CREATE INDEX queue_log_status ON mpesa_sync.queue_log USING btree (status);
+
+CREATE INDEX queue_picked_heartbeat_idx ON mpesa_sync.queue USING btree (heartbeat) WHERE (status = 'picked'::mpesa_sync.queue_status);
+
+CREATE UNIQUE INDEX queue_picked_slot_idx ON mpesa_sync.queue USING btree (entrypoint, slot) WHERE ((status = 'picked'::mpesa_sync.queue_status) AND (slot IS NOT NULL));
+
+CREATE INDEX queue_priority_id_id1_idx ON mpesa_sync.queue USING btree (priority, id DESC) INCLUDE (id) WHERE (status = 'queued'::mpesa_sync.queue_status);
+
+CREATE INDEX queue_queue_manager_id_idx ON mpesa_sync.queue USING btree (queue_manager_id) WHERE (queue_manager_id IS NOT NULL);
+
+CREATE UNIQUE INDEX queue_statistics_unique_count ON mpesa_sync.queue_statistics USING btree (priority, date_trunc('sec'::text, timezone('UTC'::text, created)), status, entrypoint);
+
+CREATE UNIQUE INDEX queue_unique_dedupe_key ON mpesa_sync.queue USING btree (dedupe_key) WHERE ((status = ANY (ARRAY['queued'::mpesa_sync.queue_status, 'picked'::mpesa_sync.queue_status])) AND (dedupe_key IS NOT NULL));
+
+CREATE INDEX queue_updated_id_id1_idx ON mpesa_sync.queue USING btree (updated, id DESC) INCLUDE (id) WHERE (status = 'picked'::mpesa_sync.queue_status);
+
+CREATE FUNCTION mpesa_sync.queue_changed() RETURNS TRIGGER AS $$
+DECLARE
+    to_emit BOOLEAN := false;  -- Flag to decide whether to emit a notification
+BEGIN
+    -- Check operation type and set the emit flag accordingly
+    IF TG_OP = 'UPDATE' AND OLD IS DISTINCT FROM NEW THEN
+        to_emit := true;
+    ELSIF TG_OP = 'DELETE' THEN
+        to_emit := true;
+    ELSIF TG_OP = 'INSERT' THEN
+        to_emit := true;
+    ELSIF TG_OP = 'TRUNCATE' THEN
+        to_emit := true;
+    END IF;
+
+    -- Perform notification if the emit flag is set
+    IF to_emit THEN
+        PERFORM pg_notify(
+            'mpesa_sync_jobs',
+            json_build_object(
+                'channel', 'mpesa_sync_jobs',
+                'operation', lower(TG_OP),
+                'sent_at', NOW(),
+                'table', TG_TABLE_NAME,
+                'type', 'table_changed_event'
+            )::text
+        );
+    END IF;
+
+    -- Return appropriate value based on the operation
+    IF TG_OP IN ('INSERT', 'UPDATE') THEN
+        RETURN NEW;
+    ELSIF TG_OP = 'DELETE' THEN
+        RETURN OLD;
+    ELSE
+        RETURN NULL; -- For TRUNCATE and other non-row-specific contexts
+    END IF;
+
+END;
+$$ LANGUAGE plpgsql;
+
+CREATE TRIGGER queue_changed
+AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON mpesa_sync.queue
+EXECUTE FUNCTION mpesa_sync.queue_changed();
+
+-- Repeats of a request that are safe (R4), and where an operation was asked for.
+
+-- The address and the client of who asked, and the person where one is known by id.
+alter table mpesa_sync.operations
+  add column person_id uuid,
+  add column source_address text not null default '',
+  add column client text not null default '';
+
+-- One row an Idempotency-Key of a person. `operation_id` is the operation that the key stands for: a repeat after a
+-- crash goes on under it. `answer` is null while the first request is in flight, until `held_until` at the latest.
+-- Neither the key nor the body is kept, only keyed hashes.
+create table mpesa_sync.idempotency_keys (
+  person_id uuid not null,
+  key_digest text not null,
+  body_digest text not null,
+  operation_id uuid not null,
+  held_until timestamptz not null,
+  status integer,
+  answer jsonb,
+  created_at timestamptz not null default now(),
+  primary key (person_id, key_digest)
+);
+create index idempotency_keys_by_age on mpesa_sync.idempotency_keys (created_at);
+
+-- The switch for programs in other languages (R1), and courtesy copies of the audit for the platform's own tables.
+
+-- Copy an operation that changed something into the platform's own logs, where they exist and allow it. It never fails
+-- the operation: each copy has an exception block, "others" does not catch a timeout or an assertion, and no lock is
+-- waited for longer than 200 ms. Constraints are immediate by now, so deferred triggers speak inside the block. A
+-- trigger there that moves the pair after it was read back loses its copy. Returns what became of each: written,
+-- absent (no such table), unneeded, or the SQLSTATE that refused it.
+create function mpesa_sync.courtesy_copy_v1(
+  p_bar uuid, p_operation uuid, p_actor text, p_person uuid, p_act text, p_environment text, p_before jsonb,
+  p_after jsonb
+)
+returns jsonb language plpgsql volatile as $$
+declare
+  v_lock_timeout text := current_setting('lock_timeout');
+  v_status text;
+  v_audit text := 'absent';
+  v_events text := 'absent';
+  v_saved text := p_after -> 'saved' ->> 'environment';
+  v_user uuid;
+  v_details jsonb := jsonb_build_object('operation_id', p_operation, 'actor', p_actor, 'environment', p_environment,
+                                        'before', p_before, 'after', p_after);
+begin
+  if p_act is null or p_before is not distinct from p_after then
+    return '{"audit_logs": "unneeded", "mpesa_credential_events": "unneeded"}';
+  end if;
+  perform set_config('lock_timeout', '200ms', true);
+  v_status := (select r::text from mpesa_sync.read_status_v1(p_bar) r);
+  if to_regclass('public.audit_logs') is not null then
+    begin
+      v_user := mpesa_sync.platform_user_v1(p_person);
+      insert into public.audit_logs (bar_id, staff_id, action, details) values (p_bar, v_user, p_act, v_details);
+      perform mpesa_sync.require_status_v1(p_bar, v_status);
+      v_audit := 'written';
+    exception when query_canceled or assert_failure or others then
+      v_audit := sqlstate;
+    end;
+  end if;
+  if v_audit = '57014' then
+    v_events := v_audit; -- the statement's time is up, and nothing would end a second wait
+  elsif to_regclass('public.mpesa_credential_events') is not null then
+    begin
+      v_user := mpesa_sync.platform_user_v1(p_person);
+      insert into public.mpesa_credential_events (credential_id, tenant_id, event_type, event_data, user_id)
+      select c.id, c.tenant_id,
+             case when v_saved is not null
+                   and (to_jsonb(c) ->> 'created_at')::timestamptz = transaction_timestamp() then 'created'
+                  else 'updated' end,
+             v_details || jsonb_build_object('action', p_act), v_user
+        from public.mpesa_credentials c
+       where c.tenant_id = p_bar
+         and case when v_saved is not null then c.environment = v_saved
+                  else p_before -> 'credentials' -> c.environment::text
+                       is distinct from p_after -> 'credentials' -> c.environment::text end;
+      v_events := case when found then 'written' else 'unneeded' end;
+      perform mpesa_sync.require_status_v1(p_bar, v_status);
+    exception when query_canceled or assert_failure or others then
+      v_events := sqlstate;
+    end;
+  end if;
+  perform set_config('lock_timeout', v_lock_timeout, true);
+  return jsonb_build_object('audit_logs', v_audit, 'mpesa_credential_events', v_events);
+end $$;
+
+-- Who the platform knows by this id; null for a local account, whose id is ours.
+create function mpesa_sync.platform_user_v1(p_person uuid) returns uuid language plpgsql stable as $$
+begin
+  if p_person is null or exists (select 1 from mpesa_sync.accounts a where a.id = p_person) then
+    return null;
+  end if;
+  return p_person;
+end $$;
+
+-- Refuse to go on where both fields of a bar are not what they were when they were read back.
+create function mpesa_sync.require_status_v1(p_bar uuid, p_status text) returns void language plpgsql volatile as $$
+begin
+  if (select r::text from mpesa_sync.read_status_v1(p_bar) r) is distinct from p_status then
+    raise exception 'What was read back has changed.' using errcode = 'MS008';
+  end if;
+end $$;
+
+-- Store what an operation found, left and answers, and copy it where the platform keeps such things. p_act: which of
+-- the audit acts it is, null for none of them. Returns what courtesy_copy_v1 does.
+create function mpesa_sync.finish_operation_v1(p_id uuid, p_before jsonb, p_after jsonb, p_result jsonb, p_act text)
+returns jsonb language plpgsql volatile as $$
+declare
+  v_operation record;
+begin
+  update mpesa_sync.operations o set before = p_before, after = p_after, result = p_result
+   where o.id = p_id
+  returning o.bar_id, o.actor, o.person_id into v_operation;
+  return mpesa_sync.courtesy_copy_v1(v_operation.bar_id, p_id, v_operation.actor, v_operation.person_id, p_act,
+                                     p_result ->> 'environment', p_before, p_after);
+end $$;
+
+-- A text of one line without the white space around it, as domain/inputs.py wants it; null where it is refused: empty,
+-- longer than 200 characters, or with control, bidi or invisible characters in it.
+create function mpesa_sync.line_of_text_v1(p_text text) returns text language plpgsql immutable as $$
+declare
+  v_text text := regexp_replace(p_text,
+    '^[\t\n\r \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+|[\t\n\r \u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]+$',
+    '', 'g');
+begin
+  if char_length(v_text) not between 1 and 200 or v_text ~ (
+    '[\u0001-\u001f\u007f-\u009f\u00ad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160\u17b4\u17b5'
+    '\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f\u3164\ufeff\uffa0\ufff9-\ufffb\U000110bd\U000110cd'
+    '\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]') then
+    return null;
+  end if;
+  return v_text;
+end $$;
+
+-- What one stored secret is worth, as far as that can be told without a key: missing, unreadable, malformed, or usable
+-- for all that is known. The forms are those of crypto/forms.py. p_text: the column as lock_bar_v1 hands it out.
+create function mpesa_sync.secret_state_v1(p_text text) returns text language plpgsql immutable as $$
+declare
+  v_stored bytea;
+  v_text text;
+  v_json jsonb;
+begin
+  if coalesce(p_text, '') in ('', '\x') then
+    return 'missing';
+  end if;
+  begin
+    v_stored := case when p_text ~ '^\\x([0-9a-fA-F]{2})+$' then decode(substr(p_text, 3), 'hex')
+                     else convert_to(p_text, 'UTF8') end;
+    v_text := convert_from(v_stored, 'UTF8');
+  exception when others then
+    v_text := null;
+  end;
+  if v_text is null or v_text ~ '[\u0001-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]' then
+    return case when length(v_stored) < 28 then 'unreadable' else 'usable' end; -- form 1
+  end if;
+  v_text := regexp_replace(v_text, '^\s+|\s+$', '', 'g');
+  if v_text ~ '^\\x' then -- form 3
+    return case when v_text !~ '^\\x[0-9a-fA-F]*$' then 'malformed'
+                when length(v_text) % 2 = 1 or length(v_text) < 2 + 2 * 28 then 'unreadable' else 'usable' end;
+  elsif v_text ~ '^\{' then -- form 2
+    begin
+      v_json := v_text::jsonb;
+    exception when others then
+      return 'malformed';
+    end;
+    if v_json ->> 'type' is distinct from 'Buffer' then
+      return 'unreadable';
+    elsif jsonb_typeof(v_json -> 'data') is distinct from 'array' or exists (
+      select 1 from jsonb_array_elements(v_json -> 'data') n where n::text !~ '^(\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])$')
+    then
+      return 'malformed';
+    end if;
+    return case when jsonb_array_length(v_json -> 'data') < 28 then 'unreadable' else 'usable' end;
+  end if;
+  return case when v_text ~ '^\u2022*$' then 'malformed' else 'unreadable' end; -- blank, the mask; forms 4 and 5
+end $$;
+
+-- The environment that a switch-on makes the active one, as domain/environments.py chooses where none is named: the
+-- only row present, else the only row active, else the one last seen active. Raises where none of them says which.
+create function mpesa_sync.choose_environment_v1(p_flags jsonb, p_last text) returns text
+language plpgsql immutable as $$
+declare
+  v_present text[] := array(select jsonb_object_keys(p_flags));
+  v_active text[] := array(select f.key from jsonb_each(p_flags) f where f.value = 'true');
+begin
+  if cardinality(v_present) = 0 then
+    raise exception 'There are no M-Pesa credentials.'
+      using errcode = 'MS004', hint = 'Save them first, then switch on.';
+  elsif cardinality(v_present) = 1 then
+    return v_present[1];
+  elsif cardinality(v_active) = 1 then
+    return v_active[1];
+  elsif p_last = any(v_present) then
+    return p_last;
+  end if;
+  raise exception 'Credentials exist for sandbox and production, and nothing says which is to be active.'
+    using errcode = 'MS006', hint = 'Switch on once with mpesa-sync or on the staff page, where one can be named.';
+end $$;
+
+-- Refuse a switch-on that could not serve, as far as stored facts tell. p_secrets: the texts of consumer_key,
+-- consumer_secret and passkey as stored.
+create function mpesa_sync.require_switchable_v1(p_environment text, p_secrets jsonb)
+returns void language plpgsql stable as $$
+declare
+  v_missing text;
+  v_unusable text;
+begin
+  if p_environment = 'sandbox' and not exists (select 1 from mpesa_sync.installation i where i.mode = 'greenfield') then
+    raise exception 'Sandbox credentials may not serve customers here.'
+      using errcode = 'MS007', hint = 'Save production credentials, then switch on.';
+  end if;
+  select string_agg(s.key, ', ' order by s.key) filter (where s.state = 'missing'),
+         string_agg(s.key, ', ' order by s.key) filter (where s.state in ('unreadable', 'malformed'))
+    into v_missing, v_unusable
+    from (select e.key, mpesa_sync.secret_state_v1(e.value) as state from jsonb_each_text(p_secrets) e) s;
+  if v_missing is not null then
+    raise exception 'The % credentials lack %.', p_environment, v_missing
+      using errcode = 'MS004', hint = 'Save them first, then switch on.';
+  elsif v_unusable is not null then
+    raise exception 'The stored % secrets cannot serve (%).', p_environment, v_unusable
+      using errcode = 'MS005', hint = 'Save them again, then switch on.';
+  end if;
+end $$;
+
+-- write_status_v1, with a refusal by a constraint said without its DETAIL: PostgreSQL puts the whole row there.
+create function mpesa_sync.write_status_or_refuse_v1(p_bar uuid, p_environment text)
+returns table (credentials_changed bigint, bar_changed bigint, active_environments text[], mpesa_enabled boolean)
+language plpgsql volatile as $$
+declare
+  v_message text; v_constraint text; v_table text; v_schema text;
+begin
+  return query select w.* from mpesa_sync.write_status_v1(p_bar, p_environment) w;
+exception when integrity_constraint_violation then
+  get stacked diagnostics v_message = message_text, v_constraint = constraint_name, v_table = table_name,
+                          v_schema = schema_name;
+  raise exception using errcode = sqlstate, message = v_message, constraint = v_constraint, table = v_table,
+                        schema = v_schema, hint = 'Meet this rule of the platform or change it, then switch again.';
+end $$;
+
+-- Switch a bar's M-Pesa on or off for both applications, inside the caller's transaction: the locks, the write, the
+-- read-back, the audit and the notice of `MpesaSyncManager.sync_mpesa_status`. With the rights of whoever calls it.
+-- Errors: docs/how-to/sql-entry-point.md. Only the caller commits.
+create function mpesa_sync.set_mpesa_status_v1(bar uuid, active boolean, actor text)
+returns table (operation_id uuid, changed boolean, environment text)
+language plpgsql volatile set row_security = off as $$
+#variable_conflict use_variable
+declare
+  v_started timestamptz := clock_timestamp();
+  v_lock_timeout text := current_setting('lock_timeout');
+  v_actor text := mpesa_sync.line_of_text_v1(actor);
+  v_row record;
+  v_bar record;
+  v_written record;
+  v_flags jsonb := '{}';
+  v_secrets jsonb := '{}';
+  v_before jsonb; v_after jsonb;
+  v_copies jsonb;
+begin
+  if v_actor ~* '^(staff|operator|user|cli|operation|migration|channel):' then
+    raise exception 'actor must not begin like the name of somebody whom mpesa-sync has signed in.'
+      using errcode = 'MS001', hint = 'For example: till:asha';
+  elsif bar is null or active is null or v_actor is null then
+    raise exception 'bar, active and actor must be given; actor is one line of 1 to 200 visible characters.'
+      using errcode = 'MS001', hint = 'For example: mpesa_sync.set_mpesa_status_v1($1, true, ''asha@example.com'')';
+  elsif current_setting('transaction_isolation') <> 'read committed' then
+    raise exception 'The transaction is %; it must be read committed.', current_setting('transaction_isolation')
+      using errcode = 'MS002', hint = 'Begin it with BEGIN ISOLATION LEVEL READ COMMITTED.';
+  end if;
+  if v_lock_timeout = '0' then
+    perform set_config('lock_timeout', '1500ms', true);
+  end if;
+  for v_row in select * from mpesa_sync.lock_bar_v1(bar, active) loop
+    v_bar := v_row;
+    if v_row.credentials_id is not null then
+      v_flags := v_flags || jsonb_build_object(v_row.environment, v_row.is_active);
+      v_secrets := v_secrets || jsonb_build_object(v_row.environment, jsonb_build_object(
+        'consumer_key', coalesce(v_row.consumer_key, ''), 'consumer_secret', coalesce(v_row.consumer_secret, ''),
+        'passkey', coalesce(v_row.passkey, '')));
+    end if;
+  end loop;
+  if not found then
+    raise exception 'There is no bar with this id.' using errcode = 'MS003', hint = 'Look the bar up in public.bars.';
+  end if;
+  if active then
+    environment := mpesa_sync.choose_environment_v1(v_flags, v_bar.last_environment);
+    perform mpesa_sync.require_switchable_v1(environment, v_secrets -> environment);
+  end if;
+  select * into v_written from mpesa_sync.write_status_or_refuse_v1(bar, environment);
+  if v_written.active_environments is distinct from array_remove(array[environment], null)
+     or v_written.mpesa_enabled is distinct from active then
+    raise exception 'What was read back is not what was written: a trigger or rule of the database changes it.'
+      using errcode = 'MS008', hint = 'Find it on bars and mpesa_credentials, then switch again.';
+  end if;
+  operation_id := gen_random_uuid();
+  changed := v_written.credentials_changed + v_written.bar_changed > 0;
+  if v_bar.has_open_alerts then
+    update mpesa_sync.alerts a
+       set state = 'resolved', resolved_at = now(), resolved_by = 'operation:' || operation_id
+     where a.id in (select e.id from mpesa_sync.alerts e
+                     where e.bar_id = bar and e.state <> 'resolved'
+                       and e.kind in ('sync_failed', 'database_refused', 'outcome_unknown') for update skip locked);
+  end if;
+  v_before := jsonb_build_object('credentials', v_flags, 'mpesa_enabled', v_bar.mpesa_enabled);
+  v_after := jsonb_build_object(
+    'credentials', (select coalesce(jsonb_object_agg(k, coalesce(k = environment, false)), '{}')
+                      from jsonb_object_keys(v_flags) k),
+    'mpesa_enabled', v_written.mpesa_enabled);
+  insert into mpesa_sync.operations (id, kind, bar_id, actor, request, before, after, result, started_at,
+                                     source_address, client)
+  values (operation_id, 'switch', bar, v_actor, jsonb_build_object('is_active', active, 'environment', null),
+          v_before, v_after,
+          jsonb_build_object('success', true, 'credentials_updated', true, 'bar_status_updated', true,
+                             'changed', changed, 'operation_id', operation_id, 'environment', environment,
+                             'attempts', 0, 'error', null),
+          v_started, coalesce(host(inet_client_addr()), ''), left(current_setting('application_name'), 200));
+  v_copies := mpesa_sync.courtesy_copy_v1(
+    bar, operation_id, v_actor, null, case when active then 'mpesa:switched_on' else 'mpesa:switched_off' end,
+    environment, v_before, v_after);
+  for v_row in select e.key, e.value from jsonb_each_text(v_copies) e
+                where e.value not in ('written', 'absent', 'unneeded') loop
+    raise notice 'public.% keeps no copy of this switch (SQLSTATE %).', v_row.key, v_row.value;
+  end loop;
+  if v_lock_timeout = '0' then
+    perform set_config('lock_timeout', '0', true);
+  end if;
+  return next;
+end $$;
