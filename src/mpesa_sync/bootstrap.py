@@ -18,7 +18,8 @@ from mpesa_sync.errors import ConfigurationError, SchemaError
 from mpesa_sync.identity import token_key
 from mpesa_sync.monitoring import logs
 from mpesa_sync.secret import Secret
-from mpesa_sync.settings import DATABASE_URL, KMS_KEY, Settings, database_url_fault
+from mpesa_sync.settings import DATABASE_URL, KMS_KEY, Settings
+from mpesa_sync.settings_reader import database_url_fault
 
 HOME: Final = Path(".mpesa-sync")
 """Where the embedded server of a folder lives."""
@@ -171,7 +172,10 @@ async def _connected(place: Place, settings: Settings) -> AsyncIterator[Opened]:
         place.url,
         kms_keys=place.kms_keys,
         allow_sandbox=settings.allow_sandbox,
+        alert_spool=settings.alert_spool,
     ) as database:
+        if place.is_embedded:  # whose port is another one after each start
+            database.alert_spool = settings.alert_spool / "embedded"
         yield Opened(database, place)
 
 

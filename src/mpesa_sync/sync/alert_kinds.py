@@ -1,4 +1,4 @@
-"""The kinds of alerts about one bar, and what answers them."""
+"""The kinds of alerts, and what answers them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Final
 
 
 class AlertKind(StrEnum):
-    """Kinds of alerts about one bar; one of each may be open."""
+    """Kinds of alerts; of each, one may be open for a bar. `CHANNEL_FAILING` is about no bar."""
 
     SYNC_FAILED = "sync_failed"
     DATABASE_REFUSED = "database_refused"
     OUTCOME_UNKNOWN = "outcome_unknown"
     SECRETS_UNREADABLE = "secrets_unreadable"
+    CHANNEL_FAILING = "channel_failing"
 
 
 RESOLVED_BY_SUCCESS: Final = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 from uuid import UUID, uuid4
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from mpesa_sync.crypto import usability
 from mpesa_sync.db import alerts as alerts_sql
 from mpesa_sync.db import detection, installation
-from mpesa_sync.db.operations import Operation
+from mpesa_sync.db.operations import NOWHERE, Operation, Origin
 from mpesa_sync.db.pool import Database
 from mpesa_sync.db.transaction import Done
 from mpesa_sync.domain import availability, environments
@@ -30,6 +30,9 @@ from mpesa_sync.sync.results import RepairResult, SyncResult, ValidationResult
 from mpesa_sync.sync.settling import settled
 
 T = TypeVar("T")
+_NO_KEY: Final = (
+    "Switching on needs the key that opens the stored secrets: set MPESA_KMS_KEY, or pass kms_keys to connect."
+)
 
 
 class MpesaSyncManager:
@@ -51,6 +54,7 @@ class MpesaSyncManager:
         actor: str = "program",
         operation_id: UUID | None = None,
         reason: str = "",
+        origin: Origin = NOWHERE,
         connection: Any = None,
     ) -> SyncResult:
         """Switch M-Pesa on or off for both applications, in one transaction or not at all (R1.1–R1.3).
@@ -63,6 +67,7 @@ class MpesaSyncManager:
             actor: who asks, for the audit: 1 to 200 characters.
             operation_id: the same id makes a repeat safe: it replays the stored answer. None takes a new one.
             reason: why, for the audit: up to 500 characters.
+            origin: from where, for the audit.
             connection: an asyncpg connection in a READ COMMITTED transaction, which the change then joins in a
                 savepoint: no commit, no retry, no alert; SET CONSTRAINTS ALL IMMEDIATE stays in force (R1.4).
         Returns:
@@ -91,12 +96,10 @@ class MpesaSyncManager:
                 actor=line_of_text("actor", actor),
                 reason=line_of_text("reason", reason, shortest=0, longest=500),
                 request={"is_active": wanted, "environment": named and named.value},
+                origin=origin,
             )
             if wanted and not self._db.keys:
-                raise KmsKeyMissing(
-                    "Switching on needs the key that opens the stored secrets: set MPESA_KMS_KEY, or pass "
-                    "kms_keys to connect."
-                )
+                raise KmsKeyMissing(_NO_KEY)
             committed = await settled(self._db, operation, work, SyncResult, connection)
         except MpesaSyncError as error:
             error.result = _not_synced(operation_id, error)
@@ -108,7 +111,7 @@ class MpesaSyncManager:
         bar = await writer.lock(connection, operation.bar_id, with_secrets=on)
         environment = await self._chosen(connection, bar, operation) if on else None
         written = await writer.write_status(connection, operation.bar_id, environment)
-        await _resolve_alerts(connection, bar, RESOLVED_BY_SWITCH_ON if on else RESOLVED_BY_SUCCESS)
+        await _resolve_alerts(connection, bar, RESOLVED_BY_SWITCH_ON if on else RESOLVED_BY_SUCCESS, operation)
         result = SyncResult(
             success=True,
             credentials_updated=True,
@@ -176,6 +179,7 @@ class MpesaSyncManager:
         reason: str = "",
         operation_id: UUID | None = None,
         authority: Literal["credentials"] | None = None,
+        origin: Origin = NOWHERE,
     ) -> RepairResult:
         """Where the two fields disagree, correct `mpesa_enabled` to `is_active` (R5.4); never the other way.
 
@@ -186,6 +190,7 @@ class MpesaSyncManager:
             operation_id: as for `sync_mpesa_status`.
             authority: `credentials` to repair also a bar whose secrets stand in `bars` while it has no
                 credentials row (stale authority, R2).
+            origin: from where, for the audit.
         Raises:
             StaleAuthority: such a bar, and `authority` does not say that it may be repaired.
             Otherwise as `sync_mpesa_status`; each carries a `RepairResult` in `result`.
@@ -204,6 +209,7 @@ class MpesaSyncManager:
                 bar_id=bar_uuid(bar_id),
                 actor=line_of_text("actor", actor),
                 reason=line_of_text("reason", reason, shortest=0, longest=500),
+                origin=origin,
             )
             return (await settled(self._db, operation, work, RepairResult)).result
         except MpesaSyncError as error:
@@ -224,7 +230,7 @@ async def _repair(connection: Any, operation: Operation, *, accept_stale: bool) 
     if drift is not None:
         written = await writer.write_shown(connection, operation.bar_id, availability.authority(facts))
         new, after = written.mpesa_enabled, _state_after(bar, written)
-    await _resolve_alerts(connection, bar, RESOLVED_BY_SUCCESS)
+    await _resolve_alerts(connection, bar, RESOLVED_BY_SUCCESS, operation)
     result = RepairResult(
         success=True,
         repaired=drift is not None,
@@ -235,9 +241,9 @@ async def _repair(connection: Any, operation: Operation, *, accept_stale: bool) 
     return Done(result, before=bar.state(), after=after)
 
 
-async def _resolve_alerts(connection: Any, bar: writer.LockedBar, kinds: list[str]) -> None:
+async def _resolve_alerts(connection: Any, bar: writer.LockedBar, kinds: list[str], operation: Operation) -> None:
     if bar.has_open_alerts:
-        await alerts_sql.resolve(connection, bar.facts.bar_id, kinds)
+        await alerts_sql.resolve(connection, bar.facts.bar_id, kinds, by=f"operation:{operation.id}")
 
 
 def _state_after(bar: writer.LockedBar, written: writer.Written) -> dict[str, Any]:

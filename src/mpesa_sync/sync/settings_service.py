@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 from uuid import UUID, uuid4, uuid5
@@ -10,27 +11,26 @@ from uuid import UUID, uuid4, uuid5
 import msgspec
 
 from mpesa_sync.crypto.cipher import seal
-from mpesa_sync.db import credentials, installation, settings, shape
-from mpesa_sync.db.operations import Operation
+from mpesa_sync.db import alerts, credentials, installation, settings, shape
+from mpesa_sync.db.operations import NOWHERE, Operation, Origin
 from mpesa_sync.db.pool import Database
 from mpesa_sync.db.shape import Shape
 from mpesa_sync.db.transaction import Done
 from mpesa_sync.domain import availability, saving
 from mpesa_sync.domain.bars import BarFacts
 from mpesa_sync.domain.credentials import SECRET_FIELDS, AccountType, Environment, clean_text
-from mpesa_sync.domain.saving import Save, SettingsChange
+from mpesa_sync.domain.saving import Save, SettingsChange, StoredCredentials
 from mpesa_sync.errors import BarNotFound, ConstraintRefused, IntegrityFault, InvalidInput, SchemaError
 from mpesa_sync.identity import membership
 from mpesa_sync.identity.people import Person
-from mpesa_sync.sync import writer
+from mpesa_sync.sync import freshness, writer
+from mpesa_sync.sync.alert_kinds import RESOLVED_BY_SUCCESS
 from mpesa_sync.sync.manager import MpesaSyncManager
 from mpesa_sync.sync.settling import settled
 
 _LONGEST_NUMBER: Final = 7
 _STATUS: Final = "status"
 """Names the operation of the manager inside ours: its id follows from ours, so a repeat is the same one."""
-
-
 _NAMED: Final[dict[Environment, Literal["sandbox", "production"]]] = {
     Environment.SANDBOX: "sandbox",
     Environment.PRODUCTION: "production",
@@ -87,7 +87,16 @@ class SettingsService:
         self._shape: Shape | None = None
         self._allow_sandbox: bool | None = None
 
-    async def save(self, change: SettingsChange, person: Person, *, operation_id: UUID | None = None) -> SettingsSaved:
+    async def save(
+        self,
+        change: SettingsChange,
+        person: Person,
+        *,
+        operation_id: UUID | None = None,
+        origin: Origin = NOWHERE,
+        unless_changed: Collection[str] | None = None,
+        within_s: float | None = None,
+    ) -> SettingsSaved:
         """Store credentials and switch, as one transaction with its audit entry (R4.1).
 
         Membership and role are read in that transaction: who has lost them meanwhile writes nothing.
@@ -96,9 +105,14 @@ class SettingsService:
             change: what was posted.
             person: who posted it.
             operation_id: the same id makes a repeat safe. None takes a new one.
+            origin: from where, for the audit.
+            unless_changed: digests (`StoredSettings.digest`) one of which must be that of what is stored, judged
+                under the lock; None asks for nothing. A repeat of an operation that is done is not judged again.
+            within_s: seconds that the caller has, where that is less than the retries may take.
         Raises:
             BarNotFound: no such bar, or not one of this person's.
             NotAllowed: this person may read and not write.
+            StaleForm: what is stored has none of those digests; says who changed it and when.
             InvalidSettings: names every wrong field; nothing was written (R4.4).
             MpesaSyncError: as `MpesaSyncManager.sync_mpesa_status`; nothing was written unless it is
                 `OutcomeUnknown`. Who needs to name the operation then gives its id.
@@ -109,20 +123,26 @@ class SettingsService:
             bar_id=change.bar_id,
             actor=person.actor,
             request=self._request(change),
+            origin=origin,
         )
 
         async def work(connection: Any) -> Done[SettingsSaved]:
             await membership.require(connection, person, change.bar_id, to_write=True)
-            return await self._save(connection, change, person, operation)
+            return await self._save(connection, change, person, operation, unless_changed)
 
         try:
-            return (await settled(self._db, operation, work, SettingsSaved)).result
+            return (await settled(self._db, operation, work, SettingsSaved, within_s=within_s)).result
         except (ConstraintRefused, SchemaError):
             self._shape = None  # a column may have come or gone: looked at again by the next save
             raise
 
     async def _save(
-        self, connection: Any, change: SettingsChange, person: Person, operation: Operation
+        self,
+        connection: Any,
+        change: SettingsChange,
+        person: Person,
+        operation: Operation,
+        unless_changed: Collection[str] | None,
     ) -> Done[SettingsSaved]:
         bar = await writer.lock(connection, change.bar_id)
         # Again: the lock may have been waited for, and the membership taken away meanwhile.
@@ -130,6 +150,8 @@ class SettingsService:
         stored = await settings.stored_of(connection, change.bar_id)
         if stored is None:
             raise BarNotFound("Bar not found")
+        if unless_changed is not None and stored.digest not in unless_changed:
+            raise await freshness.stale(connection, bar.facts)
         allow_sandbox = await self._allows_sandbox(connection)
         save = saving.decide(change, stored.rows, allow_sandbox=allow_sandbox, last_active=stored.last_environment)
         sealed = [None if secret is None else seal(self._db.keys, secret) for secret in save.secrets]
@@ -138,6 +160,8 @@ class SettingsService:
         status = await self._switch(connection, change, save, bar.facts, operation)
         if save.fields:
             await _require_stored(connection, change.bar_id, save, sealed)
+        if bar.has_open_alerts:  # also where only credentials were saved: both fields were verified
+            await alerts.resolve(connection, change.bar_id, RESOLVED_BY_SUCCESS, by=f"operation:{operation.id}")
         result = SettingsSaved(
             operation_id=operation.id,
             bar_id=change.bar_id,
@@ -149,7 +173,7 @@ class SettingsService:
             changed=status.changed or bool(save.fields),
             warnings=tuple(Warned(w.field, w.code, w.message) for w in save.warnings),
         )
-        return Done(result, before={}, after=_remembered(save))
+        return Done(result, *_remembered(save, stored))
 
     async def _switch(
         self, connection: Any, change: SettingsChange, save: Save, facts: BarFacts, operation: Operation
@@ -173,6 +197,7 @@ class SettingsService:
             environment=_NAMED[environment] if environment else None,
             actor=operation.actor,
             operation_id=uuid5(operation.id, _STATUS),
+            origin=operation.origin,
             connection=connection,
         )
         if not (switched.credentials_updated and switched.bar_status_updated):
@@ -184,7 +209,6 @@ class SettingsService:
     ) -> None:
         columns = (await self._columns(connection)).tables["mpesa_credentials"]
         assert save.environment is not None
-        callback = (self._callback_url or other_callback_url or "") if "callback_url" in columns else None
         await writer.write_credentials(
             connection,
             bar_id,
@@ -192,7 +216,7 @@ class SettingsService:
             shortcode=save.shortcode or None,
             secrets=sealed,
             as_text=columns["consumer_key_enc"] != "bytea",
-            callback_url=callback,
+            callback_url=(self._callback_url or other_callback_url or "") if "callback_url" in columns else None,
         )
         await settings.keep_details(connection, bar_id, save.environment, save.account_type, save.till_number)
 
@@ -247,10 +271,21 @@ def _if_number(text: str | None) -> str | None:
     return cleaned if cleaned.isascii() and cleaned.isdigit() and len(cleaned) <= _LONGEST_NUMBER else None
 
 
-def _remembered(save: Save) -> dict[str, Any]:
+def _remembered(save: Save, stored: settings.StoredSettings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what the audit keeps of credentials, before and after: their numbers, of secrets the names alone."""
     if not save.fields:
-        return {}
-    return {"saved": {"environment": save.environment and save.environment.value, "fields": list(save.fields)}}
+        return {}, {}
+    row = next((row for row in stored.rows if row.environment is save.environment), None)
+    named = {"environment": save.environment and save.environment.value, "fields": list(save.fields)}
+    return {"saved": _numbers(row) if row else {}}, {"saved": named | _numbers(save)}
+
+
+def _numbers(kept: StoredCredentials | Save) -> dict[str, str | None]:
+    return {
+        "mpesa_business_shortcode": _if_number(kept.shortcode),
+        "mpesa_account_type": str(kept.account_type),
+        "mpesa_till_number": _if_number(kept.till_number),
+    }
 
 
 def require_bar_id(value: object) -> UUID:
@@ -260,8 +295,6 @@ def require_bar_id(value: object) -> UUID:
         InvalidInput: it is not the text of a UUID.
     """
     if isinstance(value, str):
-        try:
+        with suppress(ValueError):
             return UUID(value)
-        except ValueError:
-            pass
     raise InvalidInput("barId", "must be the id of a bar, such as 7d9c2f64-0f0b-4d1e-9f0e-5a9b3c1d2e4f")

@@ -69,9 +69,10 @@ with truth as materialized (
     where s.changed_in is distinct from excluded.changed_in
   returning pg_notify('mpesa_sync', s.bar_id::text)
 ), answered as (
-  update mpesa_sync.alerts a set state = 'resolved', resolved_at = now()
-    from changed c
-   where a.bar_id = c.id and a.state <> 'resolved' and a.kind = any($5::text[])
+  update mpesa_sync.alerts a set state = 'resolved', resolved_at = now(), resolved_by = 'migration:' || $1
+    from (select e.id from mpesa_sync.alerts e join changed c on c.id = e.bar_id
+           where e.state <> 'resolved' and e.kind = any($5::text[]) for update of e skip locked) open
+   where a.id = open.id
 )
 select t.id, t.previous, t.authority, t.stale_authority, c.id is not null as changed
   from truth t left join changed c on c.id = t.id
