@@ -17,7 +17,7 @@ import msgspec
 from mpesa_sync.bootstrap import HOME, configure_logging
 from mpesa_sync.cli import output
 from mpesa_sync.cli.exit_codes import ExitCode
-from mpesa_sync.demo import claims, first_view, opening, scene, site, story
+from mpesa_sync.demo import alarm_story, claims, first_view, opening, scene, site, story
 from mpesa_sync.demo.claims import Claim
 from mpesa_sync.demo.narrator import Narrator
 from mpesa_sync.demo.story import Played
@@ -51,7 +51,8 @@ async def serve() -> ExitCode:
         site.served(stage, port=settings.http_port) as served,
     ):
         await first_view.show(stage, served, program=_program(), unset=_misleading())
-        await stop.wait()
+        async with alarm_story.delivering(stage, show=first_view.message(stage)):
+            await stop.wait()
         output.note("Stopping: open pages are told to come back.")
     return ExitCode.OK
 

@@ -165,15 +165,15 @@ async def _history(connection: Any, bar_id: UUID, facts: BarFacts) -> History:
     last = None if change is None else _last_change(change, facts)
     open_alerts = [
         Alert(
-            kind=record["kind"],
-            state=record["state"],
-            cause=record["cause"],
-            what_to_do=record["what_to_do"],
-            count=record["count"],
-            first_seen=record["first_seen"],
-            last_seen=record["last_seen"],
+            kind=alert.kind,
+            state=alert.state,
+            cause=alert.cause,
+            what_to_do=alert.what_to_do,
+            count=alert.count,
+            first_seen=alert.first_seen,
+            last_seen=alert.last_seen,
         )
-        for record in await alerts.open_of_bar(connection, bar_id)
+        for alert in await alerts.open_of_bar(connection, bar_id)
     ]
     return History(HistoryState.KNOWN, last, open_alerts)
 
@@ -185,6 +185,8 @@ def _last_change(change: Change, facts: BarFacts) -> LastChange:
         actor=change.actor,
         reason=change.reason,
         operation_id=change.operation_id,
+        source_address=change.address,
+        client=change.client,
         mpesa_enabled_before=change.mpesa_enabled_before,
         mpesa_enabled_after=change.mpesa_enabled_after,
         changed_since=change.mpesa_enabled_after is not facts.mpesa_enabled,

@@ -84,13 +84,18 @@ class Warned(msgspec.Struct, frozen=True):
 
 
 class LastChange(msgspec.Struct, frozen=True):
-    """The last change through mpesa-sync. `changed_since`: another program has changed the flag after it."""
+    """The last change through mpesa-sync. `changed_since`: another program has changed the flag after it.
+
+    `source_address` and `client` say from where it was asked, "" where that is not known.
+    """
 
     at: datetime
     kind: str
     actor: str
     reason: str
     operation_id: UUID
+    source_address: str
+    client: str
     mpesa_enabled_before: bool | None
     mpesa_enabled_after: bool | None
     changed_since: bool
@@ -243,6 +248,10 @@ def _history_lines(history: History) -> Iterator[str]:
             f"{flag(change.mpesa_enabled_before)} → {flag(change.mpesa_enabled_after)}"
             + (f"; {change.reason}" if change.reason else ""),
         )
+        what = "run" if change.kind == "migration" else "operation"
+        yield from labelled("", f"{what} {change.operation_id}")
+        if came_from := _came_from(change):
+            yield from labelled("", f"from {came_from}")
         if change.changed_since:
             yield from labelled("", "Since then another program has changed it.")
     if not history.alerts:
@@ -251,3 +260,7 @@ def _history_lines(history: History) -> Iterator[str]:
         times = output.count(alert.count, "time")
         text = f"{alert.kind}, {alert.state}, {times}, last {moment(alert.last_seen)}: {alert.what_to_do}"
         yield from labelled("" if position else "Alerts", text)
+
+
+def _came_from(change: LastChange) -> str:
+    return " with ".join(text for text in (change.source_address, change.client) if text)

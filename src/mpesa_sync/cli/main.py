@@ -24,6 +24,7 @@ PROGRAM: Final = "mpesa-sync"
 COMMANDS: Final = (
     "mpesa_sync.cli.demo",
     "mpesa_sync.cli.serve",
+    "mpesa_sync.cli.worker",
     "mpesa_sync.cli.check",
     "mpesa_sync.cli.explain",
     "mpesa_sync.cli.migrate",
@@ -31,6 +32,7 @@ COMMANDS: Final = (
     "mpesa_sync.cli.db",
     "mpesa_sync.cli.keys",
     "mpesa_sync.cli.staff",
+    "mpesa_sync.cli.alerts",
 )
 """Modules with a `register(app)`, in the order of the help: a new command group is one more line here."""
 

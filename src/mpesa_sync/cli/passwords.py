@@ -58,6 +58,12 @@ async def new(name: str, *, from_stdin: bool, generated: bool) -> Secret:
     return password
 
 
+async def hidden_line(question: str) -> Secret:
+    """Ask on the terminal for a line that is not shown while it is typed."""
+    with _unseen():
+        return await _typed(question)
+
+
 def _acceptable(password: Secret) -> Secret:
     if fault := passwords.fault(password):
         raise InvalidInput("password", fault)

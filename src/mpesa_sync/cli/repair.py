@@ -12,6 +12,7 @@ from mpesa_sync.cli.exit_codes import ExitCode
 from mpesa_sync.cli.options import Authority, Bar, DatabaseUrl, examples
 from mpesa_sync.cli.session import bar_of, login, on_database, require_installed
 from mpesa_sync.db import shape
+from mpesa_sync.db.operations import Origin
 from mpesa_sync.errors import StaleAuthority
 from mpesa_sync.sync.manager import MpesaSyncManager
 
@@ -65,6 +66,7 @@ def repair(
                 actor=login() if actor is None else actor,
                 reason=reason,
                 authority=None if authority is None else "credentials",
+                origin=Origin(client="mpesa-sync repair"),
             )
         except StaleAuthority as exc:
             raise StaleAuthority(_STALE) from exc

@@ -9,9 +9,7 @@ import typer
 
 from mpesa_sync import bootstrap
 from mpesa_sync.cli.options import DatabaseUrl, examples
-from mpesa_sync.cli.session import Invocation
-from mpesa_sync.secret import Secret
-from mpesa_sync.settings import Settings
+from mpesa_sync.cli.session import Invocation, settings_of
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +31,9 @@ def serve(
         int | None,
         typer.Option("--port", min=0, max=65_535, help="Listen on this port.", show_default="MPESA_SYNC_HTTP_PORT"),
     ] = None,
+    jobs: Annotated[
+        bool, typer.Option("--jobs/--no-jobs", help="Do background jobs here, too, or leave them to 'worker'.")
+    ] = True,
     database_url: DatabaseUrl = None,
 ) -> int:
     """Serve the staff app, the customers' pages and the API.
@@ -41,14 +42,9 @@ def serve(
     database of yours must have been prepared by 'db init'. SIGTERM or Ctrl-C: open streams say goodbye, then it ends.
     """
     invocation: Invocation = context.obj
-    if database_url:
-        invocation.secrets.append(Secret(database_url))
-    settings = Settings.load()
-    invocation.secrets.extend(
-        filter(None, (settings.database_url, settings.listen_url, settings.jwt_secret, *settings.kms_keys))
-    )
+    settings = settings_of(context, database_url)
     bootstrap.configure_logging(settings, level=logging.INFO)
     address = (host or settings.http_host, settings.http_port if port is None else port)
     from mpesa_sync.cli import serving  # here: no other command waits for a web server to be loaded
 
-    return serving.run(settings, database_url, *address, invocation.secrets)
+    return serving.run(settings, database_url, *address, invocation.secrets, jobs=jobs)

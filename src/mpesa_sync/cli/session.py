@@ -7,7 +7,7 @@ import logging
 import os
 import pwd
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 from uuid import UUID
 
@@ -51,13 +51,30 @@ def on_database(
         ConfigurationError: nothing names a database, or settings are wrong.
         MpesaSyncError: whatever `work` raises.
     """
+    settings = settings_of(context, database_url)
+    bootstrap.configure_logging(settings, level=log_level)
+    return asyncio.run(_run(settings, database_url, work))
+
+
+def settings_of(context: typer.Context, database_url: str | None) -> Settings:
+    """Return the settings, once none of their secrets can appear in anything that is printed about an error.
+
+    Arguments:
+        context: of the command.
+        database_url: the option of this name, None where it was not given.
+    Raises:
+        ConfigurationError: settings are wrong.
+    """
     invocation: Invocation = context.obj
     if database_url:
         invocation.secrets.append(Secret(database_url))
     settings = Settings.load()
-    invocation.secrets.extend(filter(None, (settings.database_url, *settings.kms_keys)))
-    bootstrap.configure_logging(settings, level=log_level)
-    return asyncio.run(_run(settings, database_url, work))
+    for setting in fields(settings):
+        value = getattr(settings, setting.name)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, Secret):
+                invocation.secrets.append(part)
+    return settings
 
 
 async def _run(settings: Settings, database_url: str | None, work: Work) -> ExitCode:
@@ -98,11 +115,19 @@ async def bar_of(connection: Any, text: str) -> UUID:
         InvalidInput: the text cannot be an id or a slug.
         BarNotFound: there is no such bar here.
     """
+    return await identity.bar_named(connection, bar_text(text))
+
+
+def bar_text(text: str) -> str:
+    """Return BAR of the command line without the white space around it.
+
+    Raises:
+        InvalidInput: it cannot be an id or a slug.
+    """
     try:
-        text = line_of_text("BAR", text, longest=500)
+        return line_of_text("BAR", text, longest=500)
     except InvalidInput:
         raise InvalidInput("BAR", "must be the id or the slug of a bar") from None
-    return await identity.bar_named(connection, text)
 
 
 async def require_installed(connection: Any) -> None:

@@ -93,7 +93,7 @@ async def _status(opened: Opened) -> Status:
         role = await identity.role(connection)
         found = await shape.inspect(connection)
         tables = await identity.row_security(connection, list(shape.REQUIRED))
-        lacks = await identity.missing_rights(connection)
+        lacks = await identity.missing_rights(connection, with_services=True)
         open_policies = await identity.open_membership_policies(connection)
         ours = await _installation(connection)
     platform = Platform(found.missing(), found.odd(), found.optional(), open_policies)
@@ -134,7 +134,7 @@ def _lacks(rights: list[str], role: Role, tables: list[RowSecurity], ours: Insta
     if not ours.installed and not role.may_create_schema:
         found.append("database: CREATE, for 'db init'")
     if ours.installed and not ours.readable:
-        found.append("schema mpesa_sync: USAGE, and SELECT, INSERT, UPDATE on its tables")
+        found.append("schema mpesa_sync: USAGE; SELECT, INSERT, UPDATE, DELETE on its tables; USAGE on its sequences")
     return found
 
 

@@ -9,10 +9,12 @@ from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
 from mpesa_sync.errors import MpesaSyncError
-from mpesa_sync.web import body, health, problems, static_files
+from mpesa_sync.web import body, health, metrics, problems, runbook, static_files
+from mpesa_sync.web.api import alerts as alerts_api
 from mpesa_sync.web.api import mpesa_settings, openapi, operations
 from mpesa_sync.web.context import Context
 from mpesa_sync.web.customer import menu, payment_methods
+from mpesa_sync.web.operator import alerts
 from mpesa_sync.web.security import SecurityHeaders
 from mpesa_sync.web.staff import mpesa, sign_in, venues
 from mpesa_sync.web.streams import StreamsFirst
@@ -28,6 +30,8 @@ def create_app(
         more_routes: routes of the demo.
         framed: whether pages may show each other in frames: for the demo only.
     """
+    state = context.state()
+    state[metrics.KEY] = metrics.StoredGauges(context.spare)
     app = Litestar(
         route_handlers=[*routes(), *more_routes],
         exception_handlers={
@@ -38,7 +42,7 @@ def create_app(
         openapi_config=openapi.config(),
         request_max_body_size=body.MAX_BYTES,
         logging_config=None,
-        state=context.state(),
+        state=state,
     )
     return SecurityHeaders(StreamsFirst(app, context.hub), framed=framed)
 
@@ -49,6 +53,10 @@ def routes() -> list[ControllerRouterHandler]:
         mpesa_settings.save,
         mpesa_settings.read,
         operations.read,
+        alerts_api.list_,
+        alerts_api.read,
+        alerts_api.acknowledge,
+        alerts_api.resolve,
         payment_methods.read,
         payment_methods.events,
         menu.show,
@@ -60,7 +68,13 @@ def routes() -> list[ControllerRouterHandler]:
         mpesa.save,
         mpesa.switch,
         mpesa.status,
+        alerts.show,
+        alerts.show_one,
+        alerts.acknowledge,
+        alerts.resolve,
+        runbook.show,
         health.livez,
         health.readyz,
+        metrics.show,
         static_files.show,
     ]

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from litestar import Request
 from litestar.datastructures import Cookie
 
+from mpesa_sync.db.patience import once_more
 from mpesa_sync.errors import NotAllowed, NotSignedIn
 from mpesa_sync.identity import sessions
 from mpesa_sync.identity.people import Person
@@ -48,7 +49,8 @@ async def signed_in(request: Request[Any, Any, Any]) -> SignedIn:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token or found.tokens is None:
             raise NotSignedIn(_NOT_SIGNED_IN)
-        return SignedIn(await found.tokens.person_of(found.database, Secret(token.strip())), None)
+        tokens, secret = found.tokens, Secret(token.strip())
+        return SignedIn(await once_more(lambda: tokens.person_of(found.database, secret)), None)
     session = await session_of(request)
     if session is None:
         raise NotSignedIn(_NOT_SIGNED_IN)
@@ -60,7 +62,7 @@ async def session_of(request: Request[Any, Any, Any]) -> Session | None:
     token = request.cookies.get(COOKIE)
     if not token:
         return None
-    return await sessions.find(context.of(request).database, Secret(token))
+    return await once_more(lambda: sessions.find(context.of(request).database, Secret(token)))
 
 
 def require_own_page(request: Request[Any, Any, Any]) -> None:

@@ -47,7 +47,7 @@ async def json_object(request: Request[Any, Any, Any]) -> dict[str, Any]:
     """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise MalformedBody("Send the settings as application/json.")
+        raise MalformedBody("Send the body as application/json.")
     raw = await _read(request)
     try:
         value = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)

@@ -8,19 +8,27 @@ from typing import Any, Final
 from litestar.connection import ASGIConnection
 from litestar.datastructures import State
 
+from mpesa_sync.db.operations import Origin
 from mpesa_sync.db.pool import Database
+from mpesa_sync.identity.people import Person
 from mpesa_sync.identity.tokens import Tokens
 from mpesa_sync.live.hub import Hub
 from mpesa_sync.sync.settings_service import SettingsService
 
 _KEY: Final = "context"
+_LONGEST_CLIENT: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The parts of one serving process. `tokens` is None where no secret for bearer tokens is set."""
+    """The parts of one serving process.
+
+    `spare` has connections of its own, which requests cannot use up. `tokens` is None where no secret for bearer
+    tokens is set.
+    """
 
     database: Database
+    spare: Database
     hub: Hub
     settings_service: SettingsService
     tokens: Tokens | None
@@ -39,3 +47,10 @@ def of(connection: ASGIConnection[Any, Any, Any, Any]) -> Context:
 def client_address(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
     """Return the address that a request comes from, as the server (behind a trusted proxy: the proxy) says."""
     return connection.client.host if connection.client else ""
+
+
+def origin_of(connection: ASGIConnection[Any, Any, Any, Any], person: Person) -> Origin:
+    """Return from where a person asks, for the audit: the address, and what the client calls itself, as far as it is
+    printable."""
+    client = "".join(c for c in connection.headers.get("user-agent", "") if c.isascii() and c.isprintable())
+    return Origin(person.id, client_address(connection), client[:_LONGEST_CLIENT].strip())

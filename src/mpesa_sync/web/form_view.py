@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from mpesa_sync.domain.credentials import (
     SECRET_FIELDS,
@@ -15,6 +15,7 @@ from mpesa_sync.domain.credentials import (
     clean_text,
     has_refused_characters,
 )
+from mpesa_sync.refusals import StaleForm
 from mpesa_sync.web.texts import TEXTS, text
 
 
@@ -94,17 +95,27 @@ def form(
 
 @dataclass(frozen=True, slots=True)
 class ChangeView:
-    """One change of a bar: when (ISO 8601 and in words), who, what, and why where a reason was given."""
+    """One change of a bar: when (ISO 8601 and in words), who, what, and why where a reason was given.
+
+    `place` is from where, "" where it is not known or not for the eyes of who looks.
+    """
 
     at_iso: str
     at: str
     who: str
     lines: tuple[str, ...]
     reason: str = ""
+    place: str = ""
 
 
 def change(
-    at: datetime, actor: str, kind: str, before: Mapping[str, Any], after: Mapping[str, Any], reason: str = ""
+    at: datetime,
+    actor: str,
+    kind: str,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    reason: str = "",
+    place: str = "",
 ) -> ChangeView:
     """Return one change in a venue's words.
 
@@ -112,15 +123,18 @@ def change(
         at: when, with a time zone; the page shows the reader's own where it can.
         actor: as the history keeps it: `staff:NAME`, `operator:NAME`, `user:ID` or another program's name.
         kind: `settings`, `switch`, `repair` or `migration`.
-        before, after: both fields as the audit keeps them: `credentials` by environment, and `mpesa_enabled`.
+        before, after: as the audit keeps them: `credentials` by environment and `mpesa_enabled`; and `saved`, the
+            numbers of credentials, with the names of the `fields` that changed.
+        place: as `place_of` says it.
     """
-    saved = (text("changes.settings"),) if kind == "settings" else ()
+    saved = _saved(before.get("saved") or {}, after.get("saved") or {}) if kind == "settings" else ()
     return ChangeView(
         at_iso=at.isoformat(timespec="seconds"),
-        at=at.strftime("%d %b %Y, %H:%M %Z").strip(),
+        at=when(at),
         who=who(actor),
         lines=saved + _changed(before, after) or (TEXTS.get(f"changes.{kind}", kind),),
         reason=text("changes.why", reason=reason) if reason else "",
+        place=place,
     )
 
 
@@ -134,6 +148,63 @@ def who(actor: str) -> str:
     if kind == "user":
         return text("who.user")
     return actor or text("who.other")
+
+
+def _saved(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what became of credentials: each number before and after, and which secrets are new."""
+    fields = after.get("fields") or ()
+    lines = [
+        f"{text(f'form.{name}')}: {_kept(before.get(name))} → {_kept(after.get(name))}"
+        for name in ("mpesa_account_type", "mpesa_business_shortcode", "mpesa_till_number")
+        if name in fields and name in after
+    ]
+    new = ", ".join(text(f"form.mpesa_{name}") for name in SECRET_FIELDS if f"mpesa_{name}" in fields)
+    if new:
+        lines.append(text("changes.secrets", names=new))
+    title = text("changes.settings")
+    return (f"{title} ({_environment(after['environment'])})" if after.get("environment") else title, *lines)
+
+
+def _kept(value: object) -> str:
+    return TEXTS.get(f"form.{value}", str(value)) if value else text("value.none")
+
+
+_BROWSERS: Final = (
+    ("Edg", "Edge"),
+    ("OPR/", "Opera"),
+    ("SamsungBrowser/", "Samsung Internet"),
+    ("Firefox/", "Firefox"),
+    ("FxiOS/", "Firefox"),
+    ("CriOS/", "Chrome"),
+    ("Chrome/", "Chrome"),
+    ("Safari/", "Safari"),
+)
+"""What stands in the name that a browser gives itself, the most telling first: most of them name others, too."""
+
+
+def place_of(address: str, client: str) -> str:
+    """Return from where something was asked, in short words; "" where neither address nor client is known.
+
+    Arguments:
+        client: the program as it calls itself (`User-Agent`).
+    """
+    first = client.split(maxsplit=1)[0].partition("/")[0][:30] if client else ""
+    program = next((name for mark, name in _BROWSERS if mark in client), first)
+    known = ", ".join(part for part in (address, program) if part)
+    return text("changes.from", place=known) if known else ""
+
+
+def stale(error: StaleForm) -> str:
+    """Return who changed what a form had shown, and when, in one sentence."""
+    name = who(error.changed_by or "")
+    if error.changed_at is None:
+        return text("stale.by", who=name)
+    return text("stale.by_at", who=name, at=when(error.changed_at))
+
+
+def when(at: datetime) -> str:
+    """Return a time in words, with its zone; a page's script shows the reader's own."""
+    return at.strftime("%d %b %Y, %H:%M %Z").strip()
 
 
 def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ async def readyz(request: Request[Any, Any, Any]) -> Response[Health]:
 
 async def _database(request: Request[Any, Any, Any]) -> str:
     try:
-        async with asyncio.timeout(_CHECK_TIMEOUT_S), context.of(request).database.reading() as connection:
+        async with asyncio.timeout(_CHECK_TIMEOUT_S), context.of(request).spare.reading() as connection:
             state = await migrations.state(connection)
     except TimeoutError:
         return "does not answer in time"

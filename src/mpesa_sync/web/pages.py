@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import jinja2
 
+from mpesa_sync.web.operator_texts import text as operator_text
 from mpesa_sync.web.texts import TEXTS, text
 from mpesa_sync.web.views import plain
 
@@ -77,7 +78,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.globals.update(t=text, has_text=TEXTS.__contains__, static=static_url)
+    environment.globals.update(t=text, op=operator_text, has_text=TEXTS.__contains__, static=static_url)
     environment.filters["plain"] = plain
     return environment
 

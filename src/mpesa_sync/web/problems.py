@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID
@@ -14,16 +15,17 @@ from litestar.exceptions import HTTPException
 from mpesa_sync.domain.credentials import FieldError
 from mpesa_sync.errors import (
     BarNotFound,
-    DatabaseFault,
     InvalidInput,
     InvalidSettings,
     MpesaSyncError,
     OutcomeUnknown,
     TooManyAttempts,
+    TransientFault,
 )
 from mpesa_sync.monitoring import logs
 from mpesa_sync.monitoring.names import Event
-from mpesa_sync.web import pages, views
+from mpesa_sync.refusals import IdempotencyKeyInFlight, StaleForm
+from mpesa_sync.web import form_view, pages, views
 from mpesa_sync.web.texts import text as words
 
 _log: Final = logs.get("web")
@@ -33,6 +35,9 @@ OPERATION: Final = "operation_id"
 UNKNOWN: Final = "unknown"
 """The outcome of a request that may have been saved."""
 _UNEXPECTED: Final = "Something unexpected happened. Nothing is known to be wrong with what you sent."
+_BUSY: Final = "This cannot be done just now, and nothing was changed. Try again in a moment."
+"""Whoever asks is no operator: where the database listens is nothing to them."""
+KEY_HEADER: Final = "idempotency-key"
 _WORDS: Final = {
     400: ("malformed_request", "The request cannot be read."),
     404: ("not_found", "There is nothing here."),
@@ -56,7 +61,8 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """The error document (spec R4).
 
     `error` is the text, `code` its stable name. `retryable`: whether the same request may succeed later.
-    `outcome`: `failed`, nothing was written; `unknown`, ask for the operation before repeating it.
+    `outcome`: `failed`, nothing was written; `unknown`, ask for the operation before repeating it, at `status_url`.
+    `changed_by` and `changed_at`: who changed what a form had shown, and when, as far as it is known.
     """
 
     type: str = "about:blank"
@@ -68,6 +74,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     retryable: bool = False
     operation_id: UUID | None = None
     outcome: str = "failed"
+    status_url: str | msgspec.UnsetType = msgspec.UNSET
+    changed_by: str | msgspec.UnsetType = msgspec.UNSET
+    changed_at: datetime | msgspec.UnsetType | None = msgspec.UNSET
     details: list[str] = []
     errors: list[FieldProblem] = []
 
@@ -75,9 +84,14 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 def problem_of(error: MpesaSyncError, operation_id: UUID | None = None) -> Problem:
     """Return the document for one of our errors."""
     fields = _fields(error)
-    text = error.message
+    text = _BUSY if isinstance(error, TransientFault) else error.message
     if isinstance(error, InvalidInput) and error.field == "barId":
         text = "Bar ID is required"
+    if isinstance(error, StaleForm):
+        text = form_view.stale(error)
+    is_unknown = isinstance(error, OutcomeUnknown | IdempotencyKeyInFlight)
+    if isinstance(error, IdempotencyKeyInFlight):
+        operation_id = error.operation_id
     return Problem(
         title=HTTPStatus(error.http_status).phrase,
         status=error.http_status,
@@ -86,7 +100,10 @@ def problem_of(error: MpesaSyncError, operation_id: UUID | None = None) -> Probl
         code=error.reason if isinstance(error, InvalidSettings) else error.code,
         retryable=error.retryable or isinstance(error, TooManyAttempts),
         operation_id=operation_id,
-        outcome=UNKNOWN if isinstance(error, OutcomeUnknown) else "failed",
+        outcome=UNKNOWN if is_unknown else "failed",
+        status_url=status_url(operation_id) if is_unknown and operation_id else msgspec.UNSET,
+        changed_by=form_view.who(error.changed_by or "") if isinstance(error, StaleForm) else msgspec.UNSET,
+        changed_at=error.changed_at if isinstance(error, StaleForm) else msgspec.UNSET,
         details=[field.detail for field in fields],
         errors=[FieldProblem(field.field, field.code, field.message) for field in fields],
     )
@@ -103,10 +120,12 @@ def _fields(error: MpesaSyncError) -> Sequence[FieldError]:
 def on_our_error(request: Request[Any, Any, Any], error: MpesaSyncError) -> Response[Any]:
     """Answer one of our own errors."""
     problem = problem_of(error, request.state.get(OPERATION))
+    if isinstance(error, OutcomeUnknown) and request.headers.get(KEY_HEADER):
+        problem = msgspec.structs.replace(problem, retryable=True)  # under the same key the repeat settles it
     headers = {}
     if isinstance(error, TooManyAttempts):
         headers["retry-after"] = str(error.retry_after_s)
-    elif isinstance(error, DatabaseFault) and error.retryable and error.http_status == HTTPStatus.SERVICE_UNAVAILABLE:
+    elif error.retryable and error.http_status in (HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE):
         headers["retry-after"] = "1"
     if problem.status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
@@ -140,6 +159,7 @@ def on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response
         code="unexpected",
         operation_id=operation_id,
         outcome="failed" if operation_id is None else UNKNOWN,
+        status_url=msgspec.UNSET if operation_id is None else status_url(operation_id),
     )
     return answer(request, problem, {})
 
@@ -153,7 +173,7 @@ def answer(request: Request[Any, Any, Any], problem: Problem, headers: dict[str,
             problem.status,
             message=words("problem.unknown") if problem.outcome == UNKNOWN else message,
             here=request.url.path if request.method == "GET" else "",
-            customer=not request.url.path.startswith("/staff"),
+            customer=not request.url.path.startswith(("/staff", "/operator", "/runbook")),
             reference=str(problem.operation_id or "") if is_ours else "",
         )
         return Response(
@@ -162,12 +182,20 @@ def answer(request: Request[Any, Any, Any], problem: Problem, headers: dict[str,
             media_type=MediaType.HTML,
             headers={**headers, "cache-control": "no-store"},
         )
+    more = {"cache-control": "no-store"}
+    if isinstance(problem.status_url, str):
+        more["location"] = problem.status_url
     return Response(
         msgspec.json.encode(problem),
         status_code=problem.status,
         media_type=PROBLEM_JSON,
-        headers={**headers, "cache-control": "no-store"},
+        headers={**headers, **more},
     )
+
+
+def status_url(operation_id: UUID) -> str:
+    """Return where an operation tells what became of it."""
+    return f"/api/operations/{operation_id}"
 
 
 def wants_page(request: Request[Any, Any, Any]) -> bool:

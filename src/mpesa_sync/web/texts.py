@@ -1,6 +1,7 @@
 """Every text that a person reads on our pages, by key: the one place to translate.
 
-The words are for a venue's staff and its customers; those for operators stand in `domain.remedies`.
+The words are for a venue's staff and its customers; those of a venue's M-Pesa page stand in `mpesa_texts`, those for
+operators in `domain.remedies`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from mpesa_sync.domain.availability import BarWarning, Reason
+from mpesa_sync.web.mpesa_texts import MPESA
 
 _CUSTOMER: Final = {
     "menu.title": "How to pay at {name}",
@@ -64,100 +66,6 @@ _SHELL: Final = {
     "role.owner": "owner",
     "role.manager": "manager",
     "role.staff": "staff",
-}
-
-_MPESA: Final = {
-    "mpesa.title": "M-Pesa at {name}",
-    "now.title": "What customers see now",
-    "now.shown": "Your customers can choose M-Pesa.",
-    "now.hidden": "Your customers do not see M-Pesa.",
-    "now.unknown": "We cannot say right now what your customers see. To be safe, they are not offered M-Pesa.",
-    "now.shown.word": "Shown",
-    "now.hidden.word": "Hidden",
-    "now.unknown.word": "Unknown",
-    "now.why": "Why",
-    "now.do": "What to do",
-    "now.fields": "Stored values",
-    "now.no_rows": "no credentials",
-    "now.open_page": "See the customers' page",
-    "now.live": "Live",
-    "now.not_live": "Not live: load the page again to be sure.",
-    "now.connecting": "Connecting …",
-    "now.signed_out": "You are signed out. Load the page again to sign in.",
-    "switch.title": "Switch",
-    "switch.on": "Switch M-Pesa on",
-    "switch.off": "Switch M-Pesa off",
-    "switch.on.then": "Customers will see M-Pesa at once.",
-    "switch.on.but": "It will be on, but customers will not see it yet: {reason}",
-    "switch.off.then": "Customers will stop seeing M-Pesa at once.",
-    "switch.off.hidden": "Customers do not see M-Pesa now, and will not.",
-    "switch.mend.off": "Both stored settings become off.",
-    "switch.or": "Or:",
-    "switch.environment": "With the credentials for",
-    "switch.blocked": "M-Pesa cannot be switched on yet: {reason}",
-    "switch.read_only": "Your role here is staff: you can look, and owners and managers can change things.",
-    "form.title": "Credentials",
-    "form.lead": "From the Daraja portal of Safaricom (developer.safaricom.co.ke). Secrets are stored encrypted and "
-    "are never shown again.",
-    "form.summary": "Nothing was saved. Please correct:",
-    "form.secrets_again": "Key, secret and passkey are never sent back: enter again those that you want to change.",
-    "form.warnings": "Please check:",
-    "form.mpesa_environment": "Environment",
-    "form.sandbox": "Sandbox",
-    "form.sandbox.hint": "For tests; no real money.",
-    "form.production": "Production",
-    "form.production.hint": "For real payments.",
-    "form.is_stored": "Stored.",
-    "form.not_stored": "Nothing stored yet.",
-    "form.is_active": "In use.",
-    "form.mpesa_account_type": "Account type",
-    "form.paybill": "Paybill",
-    "form.paybill.hint": "One business number.",
-    "form.till": "Till (Buy Goods)",
-    "form.till.hint": "A store number and a till number.",
-    "form.mpesa_business_shortcode": "Paybill or store number",
-    "form.mpesa_business_shortcode.hint": "5 to 7 digits. With a till: the store number, which M-Pesa gave you with "
-    "the till; the passkey belongs to it.",
-    "form.mpesa_till_number": "Till number",
-    "form.mpesa_till_number.hint": "5 to 7 digits, as on the sticker at your counter. For a till only.",
-    "form.mpesa_consumer_key": "Consumer key",
-    "form.mpesa_consumer_key.hint": "Daraja portal: My apps, your app, Consumer key.",
-    "form.mpesa_consumer_secret": "Consumer secret",
-    "form.mpesa_consumer_secret.hint": "Beside the consumer key of the same app.",
-    "form.mpesa_passkey": "Passkey",
-    "form.mpesa_passkey.hint": "For production M-Pesa mails it to you when you go live; for the sandbox it stands in "
-    "the portal's simulator.",
-    "form.keep": "•••• stored – leave empty to keep",
-    "form.mpesa_enabled": "Switch M-Pesa on with these credentials",
-    "form.mpesa_enabled.hint": "Otherwise the switch stays as it is.",
-    "form.save": "Save credentials",
-    "changes.title": "Last changes",
-    "changes.none": "Nothing has been changed through this page yet.",
-    "changes.mpesa_with": "M-Pesa ({environment})",
-    "changes.customers": "Shown to customers",
-    "changes.settings": "Credentials saved",
-    "changes.switch": "Switched; both settings were so already",
-    "changes.repair": "Checked; nothing had to be repaired",
-    "changes.why": "Why: {reason}",
-    "changes.who": "by {who}",
-    "who.operator": "{name} (operator)",
-    "who.user": "a user of the platform",
-    "who.other": "another program",
-    "value.true": "true",
-    "value.false": "false",
-    "value.null": "NULL",
-    "value.on": "on",
-    "value.off": "off",
-    "value.none": "not set",
-    "error.unknown": "The database's answer was lost, so we do not know whether this was saved. This page shows what "
-    "is stored: look, and repeat it if need be.",
-    "error.retry": "{reason} Nothing was changed. Please try again.",
-    "error.failed": "{reason} Nothing was changed.",
-    "notice.saved": "Saved.",
-    "notice.saved.off": "Saved. M-Pesa is switched off; switch it on when you are ready.",
-    "notice.on": "M-Pesa is switched on.",
-    "notice.off": "M-Pesa is switched off.",
-    "notice.unchanged": "Nothing had to be changed.",
 }
 
 _PROBLEM: Final = {
@@ -275,7 +183,7 @@ _WARNINGS: Final[Mapping[BarWarning, str]] = {
 TEXTS: Final[Mapping[str, str]] = {
     **_CUSTOMER,
     **_SHELL,
-    **_MPESA,
+    **MPESA,
     **_PROBLEM,
     **_DEMO,
     **{f"reason.{reason}": meaning for reason, (meaning, _) in _REASONS.items()},

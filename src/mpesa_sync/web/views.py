@@ -12,6 +12,7 @@ from typing import Final
 
 from mpesa_sync.domain.availability import Method
 from mpesa_sync.domain.credentials import clean_text, has_refused_characters
+from mpesa_sync.web.conflict_view import ConflictView
 from mpesa_sync.web.form_view import ChangeView, FormView
 from mpesa_sync.web.status_view import StatusView, SwitchView
 from mpesa_sync.web.texts import TEXTS, scripts, text
@@ -117,8 +118,10 @@ class VenuesView:
 
 @dataclass(frozen=True, slots=True)
 class MpesaView:
-    """A venue's M-Pesa page. `switch` and `form` are None for a role that may only read.
+    """A venue's M-Pesa page. `switch` and `form` are None for a role that may only read, and beside a `conflict`.
 
+    `etag` tells what the page was made from and goes with every form (If-Match, R4), so the HTML of the switch changes
+    with whatever is stored. `once` is this making of the page and goes with the credentials alone.
     `notice` is what has just been done, `error` why it could not be: texts that are safe to show.
     """
 
@@ -131,6 +134,9 @@ class MpesaView:
     changes: tuple[ChangeView, ...]
     switch: SwitchView | None = None
     form: FormView | None = None
+    conflict: ConflictView | None = None
+    etag: str = ""
+    once: str = ""
     notice: str = ""
     error: str = ""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 from uuid import UUID, uuid4
 
 import msgspec
-from litestar import Request, get, post
+from litestar import Request, Response, get, post
 from litestar.params import QueryParameter
 
 from mpesa_sync.db import settings
@@ -15,13 +16,15 @@ from mpesa_sync.domain.credentials import AccountType, Environment
 from mpesa_sync.errors import BarNotFound, InvalidInput
 from mpesa_sync.identity import membership
 from mpesa_sync.secret import MASK
-from mpesa_sync.sync.settings_service import Warned, require_bar_id
-from mpesa_sync.web import context
-from mpesa_sync.web.api import openapi
+from mpesa_sync.sync import repeats
+from mpesa_sync.sync.settings_service import SettingsSaved, Warned, require_bar_id
+from mpesa_sync.web import context, problems
+from mpesa_sync.web.api import idempotency, openapi, preconditions
 from mpesa_sync.web.api.settings_body import change_of
 from mpesa_sync.web.auth import CSRF_HEADER, SignedIn, require_csrf, signed_in
 from mpesa_sync.web.body import json_object
-from mpesa_sync.web.problems import OPERATION
+from mpesa_sync.web.deadline import Deadline
+from mpesa_sync.web.problems import OPERATION, Problem, problem_of
 
 PATH: Final = "/api/mpesa-settings"
 
@@ -76,21 +79,45 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     operation_id="saveMpesaSettings",
     operation_class=openapi.SettingsOperation,
     security=openapi.SIGNED_IN,
-    responses=openapi.failures(400, 401, 403, 404, 408, 409, 413, 500, 503),
+    responses=openapi.failures(400, 401, 403, 404, 408, 409, 413, 422, 500, 503),
+    response_headers=[openapi.REPLAYED],
 )
-async def save(request: Request[Any, Any, Any]) -> Saved:
+async def save(request: Request[Any, Any, Any]) -> Response[Saved]:
     """Save credentials and switch M-Pesa, in one transaction with its audit entry."""
+    found = context.of(request)
+    deadline = Deadline(found.database.clock)
     body = await json_object(request)
     who = await signed_in(request)
     _require_csrf(request, who)
     if "barId" not in body:
         raise InvalidInput("barId", "is required")
     bar_id = require_bar_id(body["barId"])
-    operation_id = uuid4()
-    request.state[OPERATION] = operation_id
-    saved = await context.of(request).settings_service.save(
-        change_of(bar_id, body), who.person, operation_id=operation_id
-    )
+    key, tags = idempotency.key_of(request), preconditions.expected(request)
+
+    async def work(operation_id: UUID) -> Saved:
+        request.state[OPERATION] = operation_id
+        return _said(
+            await found.settings_service.save(
+                change_of(bar_id, body),
+                who.person,
+                operation_id=operation_id,
+                origin=context.origin_of(request, who.person),
+                unless_changed=tags,
+                within_s=deadline.left_s(),
+            )
+        )
+
+    if key is None:
+        return Response(await work(uuid4()))
+    asked = repeats.asked(found.database.keys, who.person, bar_id, key=key, body=body)
+    answer = await repeats.answered_once(found.database, asked, work, problem_of)
+    headers = idempotency.headers(replayed=answer.replayed)
+    if answer.status != HTTPStatus.OK:
+        return problems.answer(request, msgspec.json.decode(answer.body, type=Problem), headers)
+    return Response(msgspec.json.decode(answer.body, type=Saved), headers=headers)
+
+
+def _said(saved: SettingsSaved) -> Saved:
     return Saved(
         success=True,
         message="M-Pesa settings saved." if saved.changed else "Nothing had to be changed.",
@@ -108,12 +135,17 @@ async def save(request: Request[Any, Any, Any]) -> Saved:
     operation_id="getMpesaSettings",
     security=openapi.SIGNED_IN,
     responses=openapi.failures(400, 401, 404, 500, 503),
+    response_headers=[openapi.ETAG],
 )
 async def read(
     request: Request[Any, Any, Any],
     bar_id: Annotated[str | None, QueryParameter(name="barId", required=False, description="The bar.")] = None,
-) -> Found:
-    """Return what is stored for a bar. Secrets read as the mask."""
+) -> Response[Found]:
+    """Return what is stored for a bar. Secrets read as the mask.
+
+    The `ETag` changes with the switch and the credentials; not with `mpesa_setup_completed`, `mpesa_last_test_at` and
+    `mpesa_test_status`, which no save is judged by.
+    """
     who = await signed_in(request)
     bar = require_bar_id(bar_id)
     async with context.of(request).database.reading() as connection:
@@ -121,7 +153,8 @@ async def read(
         stored = await settings.stored_of(connection, bar)
     if stored is None:
         raise BarNotFound("Bar not found")
-    return Found(success=True, settings=settings_of(stored))
+    headers = {"etag": preconditions.etag(stored.digest), "cache-control": "no-store"}
+    return Response(Found(success=True, settings=settings_of(stored)), headers=headers)
 
 
 def settings_of(stored: StoredSettings) -> Settings:

@@ -5,17 +5,53 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from litestar.datastructures import ResponseHeader
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
-from litestar.openapi.spec import Components, OpenAPIMediaType, Operation, RequestBody, Schema, SecurityScheme
+from litestar.openapi.spec import (
+    Components,
+    OpenAPIMediaType,
+    Operation,
+    Parameter,
+    RequestBody,
+    Schema,
+    SecurityScheme,
+)
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
+from mpesa_sync.web.api import idempotency, preconditions
 from mpesa_sync.web.api.settings_body import MAX_TEXT
 from mpesa_sync.web.problems import PROBLEM_JSON, Problem
 
 DOCUMENT: Final = "/api/openapi.json"
 SIGNED_IN: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"session": []}]
+ETAG: Final = ResponseHeader(
+    "ETag", description="Of what is stored, for `If-Match`.", required=True, documentation_only=True
+)
+REPLAYED: Final = ResponseHeader(
+    idempotency.REPLAYED,
+    description="`true`: the answer to an earlier request with this `Idempotency-Key`.",
+    documentation_only=True,
+)
+_HEADERS: Final = (
+    Parameter(
+        idempotency.KEY,
+        "header",
+        schema=Schema(
+            type=OpenAPIType.STRING, min_length=1, max_length=idempotency.LONGEST, pattern="^[\\x20-\\x7e]+$"
+        ),
+        description="Makes a repeat safe: the same key and body get the same answer, for at least 24 hours. Another "
+        "body: 422. While the first is not done: 409 with `Retry-After`.",
+    ),
+    Parameter(
+        preconditions.IF_MATCH,
+        "header",
+        schema=Schema(type=OpenAPIType.STRING),
+        description="The `ETag` of GET: 409 `stale_form`, naming who changed it and when, where it is not that of the "
+        "switch and the credentials that are stored now.",
+    ),
+)
 
 
 def failures(*statuses: int) -> dict[int, ResponseSpec]:
@@ -87,4 +123,5 @@ class SettingsOperation(Operation):
     """POST /api/mpesa-settings: its body is read by us, so that nothing of it can be echoed, and described here."""
 
     def __post_init__(self) -> None:
+        self.parameters = [*(self.parameters or ()), *_HEADERS]
         self.request_body = RequestBody(required=True, content={"application/json": OpenAPIMediaType(schema=_SETTINGS)})

@@ -2,37 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 from litestar import Request, Response, get, post
 from litestar.params import FromPath, FromQuery
 from litestar.response import Redirect
 
-from mpesa_sync.domain.credentials import FieldError
 from mpesa_sync.domain.saving import SettingsChange
-from mpesa_sync.errors import DatabaseFault, InvalidSettings, MpesaSyncError, NotSignedIn, OutcomeUnknown, SyncRefused
+from mpesa_sync.errors import (
+    DatabaseFault,
+    InvalidSettings,
+    MpesaSyncError,
+    NotSignedIn,
+    OperationConflict,
+    OutcomeUnknown,
+    SyncRefused,
+)
 from mpesa_sync.identity import membership
 from mpesa_sync.identity.sessions import Session
+from mpesa_sync.refusals import StaleForm
 from mpesa_sync.sync.settings_service import SettingsSaved
-from mpesa_sync.web import auth, context, status_view
+from mpesa_sync.web import context, status_view
 from mpesa_sync.web.api.settings_body import change_of
-from mpesa_sync.web.body import form_fields
+from mpesa_sync.web.deadline import Deadline
 from mpesa_sync.web.problems import OPERATION
 from mpesa_sync.web.staff import mpesa_page
 from mpesa_sync.web.staff import session as staff
 from mpesa_sync.web.texts import text
 
 PATH = "/staff/bars/{bar_id:uuid}/mpesa"
-_NOTICES = {
-    "saved": "notice.saved",
-    "saved-off": "notice.saved.off",
-    "on": "notice.on",
-    "off": "notice.off",
-    "unchanged": "notice.unchanged",
-}
+
+
+@dataclass(frozen=True, slots=True)
+class _Posted:
+    """One of the two forms as it was posted by a person who is signed in."""
+
+    session: Session
+    change: SettingsChange
+    fields: Mapping[str, str]
+    deadline: Deadline
+    is_switch: bool = False
+
+    def operation_id(self) -> UUID:
+        """Return the operation of this form: the same where it is sent twice, by the same person."""
+        try:
+            return uuid5(UUID(self.fields.get("once", "")), str(self.session.person.id))
+        except ValueError:
+            return uuid4()
 
 
 @get(PATH, include_in_schema=False)
@@ -41,13 +61,13 @@ async def show(request: Request[Any, Any, Any], bar_id: FromPath[UUID], done: Fr
     session = await staff.session_of(request)
     if session is None:
         return staff.to_sign_in(request)
-    notice = text(_NOTICES[done]) if done in _NOTICES else ""
-    return staff.page("mpesa.html", await mpesa_page.read(context.of(request), session, bar_id, notice=notice))
+    return staff.page("mpesa.html", await mpesa_page.read(context.of(request), session, bar_id, done=done))
 
 
 @post(PATH, include_in_schema=False)
 async def save(request: Request[Any, Any, Any], bar_id: FromPath[UUID]) -> Response[Any]:
     """Store the credentials of the form and, where it is ticked, switch on with them."""
+    deadline = Deadline(context.of(request).database.clock)
     session, fields = await _posted(request)
     if session is None:
         return staff.to_sign_in(request)
@@ -55,12 +75,13 @@ async def save(request: Request[Any, Any, Any], bar_id: FromPath[UUID]) -> Respo
     body["mpesa_enabled"] = True if fields.get("mpesa_enabled") == "true" else None
     if body.get("mpesa_account_type") != "till":
         body.pop("mpesa_till_number", None)
-    return await _saved(request, session, change_of(bar_id, body), fields)
+    return await _saved(request, _Posted(session, change_of(bar_id, body), fields, deadline))
 
 
 @post(f"{PATH}/switch", include_in_schema=False)
 async def switch(request: Request[Any, Any, Any], bar_id: FromPath[UUID]) -> Response[Any]:
     """Switch M-Pesa on or off with the credentials that are stored."""
+    deadline = Deadline(context.of(request).database.clock)
     session, fields = await _posted(request)
     if session is None:
         return staff.to_sign_in(request)
@@ -68,7 +89,7 @@ async def switch(request: Request[Any, Any, Any], bar_id: FromPath[UUID]) -> Res
     body: dict[str, Any] = {"mpesa_enabled": fields.get("is_active") if wanted is None else wanted}
     if fields.get("environment"):
         body["mpesa_environment"] = fields["environment"]
-    return await _saved(request, session, change_of(bar_id, body), None)
+    return await _saved(request, _Posted(session, change_of(bar_id, body), fields, deadline, is_switch=True))
 
 
 @get(f"{PATH}/status", include_in_schema=False)
@@ -86,47 +107,57 @@ async def status(request: Request[Any, Any, Any], bar_id: FromPath[UUID]) -> Res
 
 async def _posted(request: Request[Any, Any, Any]) -> tuple[Session | None, dict[str, str]]:
     session = await staff.session_of(request)
-    fields = await form_fields(request)
-    if session is not None:
-        auth.require_csrf(request, session, fields.get(auth.CSRF_FIELD))
-    return session, fields
+    return session, await staff.fields_of(request, session)
 
 
-async def _saved(
-    request: Request[Any, Any, Any], session: Session, change: SettingsChange, typed: dict[str, str] | None
-) -> Response[Any]:
+async def _saved(request: Request[Any, Any, Any], posted: _Posted) -> Response[Any]:
     """Save, then show the page anew; or show it again with what is wrong, and what was typed except secrets."""
-    request.state[OPERATION] = operation_id = uuid4()
     try:
-        saved = await context.of(request).settings_service.save(change, session.person, operation_id=operation_id)
+        try:
+            saved = await _save(request, posted, posted.operation_id())
+        except OperationConflict:  # the form was sent before, with other values: another change
+            saved = await _save(request, posted, uuid4())
     except MpesaSyncError as error:
         if error.http_status in (HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN):
             raise
-        return await _not_saved(request, session, change, typed, error)
-    return Redirect(
-        f"{request.url.path.removesuffix('/switch')}?done={_done(saved, change)}", status_code=staff.SEE_OTHER
+        return await _not_saved(request, posted, error)
+    return _back(request, _done(saved, posted.change))
+
+
+async def _save(request: Request[Any, Any, Any], posted: _Posted, operation_id: UUID) -> SettingsSaved:
+    request.state[OPERATION] = operation_id
+    etag, person = posted.fields.get("etag"), posted.session.person
+    return await context.of(request).settings_service.save(
+        posted.change,
+        person,
+        operation_id=operation_id,
+        origin=context.origin_of(request, person),
+        unless_changed={etag} if etag else None,
+        within_s=posted.deadline.left_s(),
     )
 
 
-async def _not_saved(
-    request: Request[Any, Any, Any],
-    session: Session,
-    change: SettingsChange,
-    typed: dict[str, str] | None,
-    error: MpesaSyncError,
-) -> Response[Any]:
+async def _not_saved(request: Request[Any, Any, Any], posted: _Posted, error: MpesaSyncError) -> Response[Any]:
     """Show the page again with what went wrong; where it cannot be read either, what went wrong alone."""
-    faults: Sequence[FieldError] = ()
-    said = _failed(error)
+    typed = None if posted.is_switch else posted.fields
+    shown: dict[str, Any] = {"typed": typed, "error": _failed(error)}
     if isinstance(error, InvalidSettings):
-        faults, said = error.errors, "" if typed else _sentence(error)
+        shown |= {"errors": error.errors, "error": "" if typed else _sentence(error)}
+    if isinstance(error, StaleForm):
+        shown = {"conflict": mpesa_page.Conflict(error, posted.fields, posted.is_switch)}
     try:
-        view = await mpesa_page.read(
-            context.of(request), session, change.bar_id, typed=typed, errors=faults, error=said
-        )
+        view = await mpesa_page.read(context.of(request), posted.session, posted.change.bar_id, **shown)
     except DatabaseFault:
         raise error from None
+    if view.conflict is not None and not view.conflict.differs:
+        # Somebody else has done just that, or the same person with a second press.
+        done = ("on" if posted.change.enabled else "off") if posted.is_switch else "unchanged"
+        return _back(request, done)
     return staff.page("mpesa.html", view, HTTPStatus(error.http_status))
+
+
+def _back(request: Request[Any, Any, Any], done: str) -> Redirect:
+    return Redirect(f"{request.url.path.removesuffix('/switch')}?done={done}", status_code=staff.SEE_OTHER)
 
 
 def _done(saved: SettingsSaved, change: SettingsChange) -> str:

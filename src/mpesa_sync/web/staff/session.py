@@ -11,15 +11,32 @@ from litestar.response import Redirect
 
 from mpesa_sync.identity.sessions import Session
 from mpesa_sync.web import auth, pages, views
+from mpesa_sync.web.body import form_fields
 
 SIGN_IN: Final = "/staff/sign-in"
 VENUES: Final = "/staff"
+_OPERATORS: Final = "/operator/"
 SEE_OTHER: Final = 303
 
 
 async def session_of(request: Request[Any, Any, Any]) -> Session | None:
     """Return the session of who looks at a page; pages are for sessions only, tokens are for programs."""
     return await auth.session_of(request)
+
+
+async def fields_of(request: Request[Any, Any, Any], session: Session | None) -> dict[str, str]:
+    """Return the fields of a posted form, which a page of this session must have sent.
+
+    Arguments:
+        session: of who posts; None where nobody is signed in: then it is read and not judged.
+    Raises:
+        MalformedBody, BodyTooLarge, BodyTooSlow: it cannot be read.
+        ForgedRequest: it was not sent by our own page of this session.
+    """
+    fields = await form_fields(request)
+    if session is not None:
+        auth.require_csrf(request, session, fields.get(auth.CSRF_FIELD))
+    return fields
 
 
 def to_sign_in(request: Request[Any, Any, Any]) -> Redirect:
@@ -29,8 +46,8 @@ def to_sign_in(request: Request[Any, Any, Any]) -> Redirect:
 
 
 def own_path(path: str) -> str:
-    """Return `path` where it is one of our staff pages, else the list of venues: nobody is sent to other sites."""
-    plain = (path == VENUES or path.startswith(f"{VENUES}/")) and path.isascii() and path.isprintable()
+    """Return `path` where it is a page of ours for staff or operators, else the list of venues: never another site."""
+    plain = (path == VENUES or path.startswith((f"{VENUES}/", _OPERATORS))) and path.isascii() and path.isprintable()
     if not plain or any(part in path for part in ("//", "\\", "..", "?", "#", ":")):
         return VENUES
     return path

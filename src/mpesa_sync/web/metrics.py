@@ -1,0 +1,154 @@
+"""/metrics: what this process counts and what the database holds, as Prometheus reads it. No ids, no secrets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from litestar import Request, Response, get
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from mpesa_sync.db import gauges
+from mpesa_sync.db.gauges import Gauges
+from mpesa_sync.db.pool import Database
+from mpesa_sync.errors import MpesaSyncError
+from mpesa_sync.live.state import FeedState
+from mpesa_sync.monitoring import names
+from mpesa_sync.sync import spool
+from mpesa_sync.sync.alert_kinds import AlertKind
+from mpesa_sync.web import context
+
+PATH: Final = "/metrics"
+KEY: Final = "stored_gauges"
+"""In the application's state: a `StoredGauges`."""
+_READ_TIMEOUT_S: Final = 2.0
+_KEEP_S: Final = 5.0
+_ALERT_STATES: Final = ("firing", "acknowledged", "resolved")
+_DELIVERY_STATES: Final = ("pending", "delivered", "failed")
+
+
+class StoredGauges:
+    """What the database holds, read in one transaction of at most 2 s and kept for 5 s, for however many scrapers.
+
+    That it could not be read is kept as long, so that a dead database makes no scrape wait twice.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._one_at_a_time = asyncio.Lock()
+        self._last: tuple[float, Gauges | None] | None = None
+
+    async def read(self) -> Gauges | None:
+        """Return what the database holds, None where it cannot be had."""
+        async with self._one_at_a_time:
+            now = self._db.clock.monotonic()
+            if self._last is None or now - self._last[0] >= _KEEP_S:
+                found = await self._read()
+                self._last = (self._db.clock.monotonic(), found)
+            return self._last[1]
+
+    async def _read(self) -> Gauges | None:
+        try:
+            async with asyncio.timeout(_READ_TIMEOUT_S), self._db.reading() as connection:
+                return await gauges.read(connection)
+        except (TimeoutError, MpesaSyncError):
+            return None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scrape:
+    """One answer's own gauges. `stored` None: the database could not be read, and what it holds is left out."""
+
+    feed: FeedState
+    connections: tuple[int, int, int]
+    spooled: int | None
+    stored: Gauges | None
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the gauges, as a registry asks for them."""
+        in_use, idle, most = self.connections
+        yield _gauge(
+            names.Metric.DATABASE_UP,
+            "1 where the database could be read for this scrape, or up to 5 s before it.",
+            {(): 0 if self.stored is None else 1},
+        )
+        yield _gauge(
+            names.Metric.POOL_CONNECTIONS,
+            "Connections of this process: in use, idle, and how many there may be.",
+            {("in_use",): in_use, ("idle",): idle, ("max",): most},
+            ("state",),
+        )
+        heard = self.feed.heard_ago_s
+        yield _gauge(
+            names.Metric.FEED_LAG,
+            "Seconds since the live feed was last proven to hear; absent where it never was.",
+            {} if heard is None else {(): heard},
+        )
+        yield _gauge(
+            names.Metric.SPOOL_FILES,
+            "Alerts that wait in files of this machine for the database; absent where the folder cannot be read.",
+            {} if self.spooled is None else {(): self.spooled},
+        )
+        if self.stored is not None:
+            yield from _stored(self.stored)
+
+
+@get(PATH, include_in_schema=False)
+async def show(request: Request[Any, Any, Any]) -> Response[bytes]:
+    """Answer one scrape. A database that is away leaves out what is stored there, and nothing else."""
+    found = context.of(request)
+    stored: StoredGauges = request.app.state[KEY]
+    scrape = Scrape(
+        stored=await stored.read(),
+        feed=found.hub.state,
+        connections=found.database.connections,
+        spooled=await asyncio.to_thread(spool.waiting, found.database),
+    )
+    ours = CollectorRegistry()
+    ours.register(scrape)
+    return Response(
+        generate_latest(REGISTRY) + generate_latest(ours),
+        headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4, "cache-control": "no-store"},
+    )
+
+
+def _stored(stored: Gauges) -> Iterable[Metric]:
+    """Return what is stored; a kind or state that there is nothing of counts 0, so that a rule can see it change."""
+    none_of: dict[tuple[str, ...], float] = {(kind.value, state): 0 for kind in AlertKind for state in _ALERT_STATES}
+    yield _gauge(
+        names.Metric.ALERTS_STORED, "Alerts by kind and state.", {**none_of, **_pairs(stored.alerts)}, ("kind", "state")
+    )
+    yield _gauge(
+        names.Metric.ALERT_DELIVERIES_STORED,
+        "Messages about alerts by state, of all processes.",
+        {(state,): stored.deliveries.get(state, 0) for state in _DELIVERY_STATES},
+        ("state",),
+    )
+    yield _gauge(
+        names.Metric.ALERT_DELIVERY_DELAY,
+        "Seconds that the oldest message which is not delivered has been waiting; 0 where none is.",
+        {(): stored.oldest_pending_s},
+    )
+    yield _gauge(
+        names.Metric.QUEUE_JOBS,
+        "Jobs in the queue by entry point and state.",
+        _pairs(stored.jobs),
+        ("entrypoint", "state"),
+    )
+
+
+def _pairs(counts: Mapping[tuple[str, str], int]) -> dict[tuple[str, ...], float]:
+    return {(one, other): number for (one, other), number in counts.items()}
+
+
+def _gauge(
+    name: names.Metric, text: str, values: Mapping[tuple[str, ...], float], labels: Sequence[str] = ()
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for of, value in values.items():
+        family.add_metric(of, value)
+    return family

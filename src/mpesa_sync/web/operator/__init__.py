@@ -1,0 +1,1 @@
+"""Pages for operators, who look after all venues: alerts. They look like the pages of the staff."""
