@@ -28,7 +28,7 @@ demo: setup ## Serve the demo, staff and customers side by side on a real Postgr
 	$(BIN)/mpesa-sync demo
 
 test: setup ## Run the tests on real PostgreSQL (POSTGRES=wheel|system, WORKERS=2)
-	$(PYTEST) -n $(WORKERS) -m "not prove"
+	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not prove"
 
 check: setup ## Format, lint, types, and what the repository promises about itself
 	$(BIN)/ruff format --check .
@@ -37,12 +37,12 @@ check: setup ## Format, lint, types, and what the repository promises about itse
 	$(BIN)/python tools/traceability.py --check
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
-prove: setup ## The longer proofs: kill cycles, commit cuts, interleavings, and every mutant must die
+prove: setup ## The longer proofs: kill cycles, commit cuts, interleavings, and the mutants of the day must die
 	$(PYTEST) -n $(WORKERS) -m prove --timeout 900 -rP --show-capture=stdout
 	$(BIN)/python tools/mutants.py --postgres $(POSTGRES)
 
-mutants: setup ## Plant each known mistake and see that a test turns red
-	$(BIN)/python tools/mutants.py --postgres $(POSTGRES)
+mutants: setup ## Plant each known mistake, also those left for the night, and see that a test turns red
+	$(BIN)/python tools/mutants.py --all --postgres $(POSTGRES)
 
 bench: setup ## Measure, each figure beside its limit in the same run
 	$(BIN)/python -m benchmarks

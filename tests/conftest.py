@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from mpesa_sync.db import embedded
 from mpesa_sync.db.pool import Database, connect
 from tests.support import databases, web
+from tests.support.faults import QUICK
 from tests.support.premises import Premises, premises
 from tests.support.venues import KEY
 
@@ -45,6 +46,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     home: Path = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "postgres"
     distribution = request.config.getoption("--postgres")
     with embedded.start(home, distribution=distribution, extra_settings={"fsync": "off"}) as running:
+        asyncio.run(databases.quick_sign_in(running.url))
         yield running
 
 
@@ -72,40 +74,55 @@ def unnoticed_template(server_url: str) -> str:
     return asyncio.run(databases.make_template(server_url, notices=False))
 
 
+@pytest.fixture(scope="session")
+def clerk(server_url: str) -> Iterator[databases.Clerk]:
+    """Who makes the databases of the tests and drops them again."""
+    clerk = databases.Clerk(server_url)
+    yield clerk
+    clerk.close()
+
+
 @pytest.fixture
-def unnoticed_url(server_url: str, unnoticed_template: str) -> Iterator[str]:
+def unnoticed_url(clerk: databases.Clerk, unnoticed_template: str) -> Iterator[str]:
     """A fresh database without notice triggers."""
-    yield from _cloned(server_url, unnoticed_template)
+    yield from _cloned(clerk, unnoticed_template)
 
 
 @pytest.fixture
-def database_url(server_url: str, greenfield_template: str) -> Iterator[str]:
+def database_url(clerk: databases.Clerk, greenfield_template: str) -> Iterator[str]:
     """A fresh greenfield database."""
-    yield from _cloned(server_url, greenfield_template)
+    yield from _cloned(clerk, greenfield_template)
 
 
 @pytest.fixture
-def platform_url(server_url: str, platform_template: str) -> Iterator[str]:
+def platform_url(clerk: databases.Clerk, platform_template: str) -> Iterator[str]:
     """A fresh database of the platform, not attached."""
-    yield from _cloned(server_url, platform_template)
+    yield from _cloned(clerk, platform_template)
 
 
 @pytest.fixture
-def empty_database_url(server_url: str) -> Iterator[str]:
+def empty_database_url(clerk: databases.Clerk) -> Iterator[str]:
     """A fresh database without any table."""
-    yield from _cloned(server_url, "template0")
+    yield from _cloned(clerk, "template0")
 
 
-def _cloned(server_url: str, template: str) -> Iterator[str]:
-    url = asyncio.run(databases.make_database(server_url, template=template))
+def _cloned(clerk: databases.Clerk, template: str) -> Iterator[str]:
+    url = clerk.make(template)
     yield url
-    asyncio.run(databases.drop_database(server_url, url))
+    clerk.drop(url)
 
 
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Database]:
     """`mpesa_sync.connect` to a fresh greenfield database, with the key of this test run."""
     async with connect(database_url, kms_keys=[KEY]) as database:
+        yield database
+
+
+@pytest.fixture
+async def spooling(database_url: str, tmp_path: Path) -> AsyncIterator[Database]:
+    """A database whose spool is a folder of the test."""
+    async with connect(database_url, kms_keys=[KEY], retry=QUICK, alert_spool=tmp_path) as database:
         yield database
 
 

@@ -10,7 +10,7 @@ import pytest
 from mpesa_sync.secret import MASK
 from mpesa_sync.sync.manager import MpesaSyncManager
 from tests.support.faults import injected
-from tests.support.observer import changed_tables, database_hash, see
+from tests.support.observer import OF_ALERTS, changed_tables, database_hash, see
 from tests.support.venues import SEALED, SECRETS, add_bar
 from tests.support.web import Asker, Site
 
@@ -207,7 +207,7 @@ async def test_a_database_error_rolls_back_all_of_it(site: Site, sql: Any, table
     assert (body["retryable"], body["outcome"]) == (False, "failed")
     assert UUID(body["operation_id"]).version == 4
     assert "another-passkey-xyz" not in answer.text
-    assert changed_tables(before, await database_hash(sql)) <= {"mpesa_sync.alerts"}
+    assert changed_tables(before, await database_hash(sql)) <= OF_ALERTS
     seen = await see(sql, bar)
     assert seen is not None
     assert (seen.mpesa_enabled, seen.active) == (False, [])

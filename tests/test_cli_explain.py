@@ -185,6 +185,8 @@ async def test_the_last_change_is_told_and_whether_it_still_holds(database_url: 
     assert (change["actor"], change["kind"], change["reason"]) == ("Asha", "switch", "opening day")
     assert (change["mpesa_enabled_before"], change["mpesa_enabled_after"]) == (False, True)
     assert change["changed_since"] is False
+    said = cli("explain", bar.hex, url=database_url).out
+    assert f"operation {change['operation_id']}" in said, "also where nothing is known of the address"
     await MpesaSyncManager(db).sync_mpesa_status(bar, True, actor="a no-op")
     await sql.execute("update bars set mpesa_enabled = false where id = $1", bar)
     change = _explain(bar, database_url)["history"]["last_change"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -9,7 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,6 +21,7 @@ import typer.main
 
 from mpesa_sync.cli import main, output
 from mpesa_sync.cli.exit_codes import ExitCode
+from mpesa_sync.cli.session import Invocation, settings_of
 from mpesa_sync.secret import Secret
 from tests.support.cli import cli, environment, with_password
 
@@ -34,13 +39,34 @@ COMMANDS = list(_commands(typer.main.get_command(main.build())))
 WORKING = [["check", "--json"], ["explain", "x"], ["repair", "x"], ["db", "init"], ["db", "uninstall", "--yes"]]
 
 
+def test_every_secret_of_the_settings_is_hidden_by_every_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """K: none appears in what is printed about an error; whatever setting is a secret, with no list kept by hand."""
+    for name in [name for name in os.environ if name.startswith("MPESA")]:
+        monkeypatch.delenv(name)
+    hidden = {
+        "MPESA_SYNC_DATABASE_URL": [AWAY],
+        "MPESA_SYNC_LISTEN_URL": [f"{AWAY}_direct"],
+        "MPESA_SYNC_JWT_SECRET": ["j" * 32],
+        "MPESA_KMS_KEY": ["k" * 32],
+        "MPESA_SYNC_OLD_KMS_KEYS": ["o" * 32, "p" * 32],
+        "MPESA_SYNC_ALERT_URLS": ["json://127.0.0.1/one", "json://127.0.0.1/two"],
+    }
+    for name, values in hidden.items():
+        monkeypatch.setenv(name, values[0] if len(values) == 1 else json.dumps(values))
+    context: Any = SimpleNamespace(obj=Invocation())
+    settings = settings_of(context, f"{AWAY}_option")
+    assert all(getattr(settings, one.name) for one in fields(settings) if "Secret" in str(one.type)), "all are set here"
+    known = {secret.reveal() for secret in context.obj.secrets}
+    assert known == {f"{AWAY}_option", *(value for values in hidden.values() for value in values)}
+
+
 @pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 def test_help_of_every_command_has_an_example(path: tuple[str, ...]) -> None:
     """Spec 6: --help with examples on every command, on stdout, at most 80 columns wide."""
     ended = cli(*path, "--help")
     assert (ended.code, ended.err) == (0, "")
     assert max(map(len, ended.out.splitlines())) <= 80
-    is_group = path in {("db",), ("keys",), ("staff",)}
+    is_group = path in {("alerts",), ("db",), ("keys",), ("staff",)}
     if not is_group:
         assert "Examples:" in ended.out
         assert " ".join(("  mpesa-sync", *path)) in ended.out

@@ -61,7 +61,9 @@ async def test_all_of_them_hold_and_leave_the_venues_in_sync(stage: Stage, sql: 
 async def test_a_save_that_only_says_so_is_found_out(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """R4.3: the steps read the database, not the answer."""
 
-    async def lies(self: Any, change: SettingsChange, person: Any, *, operation_id: Any = None) -> SettingsSaved:
+    async def lies(
+        self: Any, change: SettingsChange, person: Any, *, operation_id: Any = None, **_: Any
+    ) -> SettingsSaved:
         return SettingsSaved(
             operation_id=operation_id or uuid4(),
             bar_id=change.bar_id,

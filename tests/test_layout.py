@@ -18,7 +18,18 @@ MAX_LINES: Final = 300
 MAX_FUNCTION_LINES: Final = 60
 
 LAYERS: Final = [
-    {"errors", "settings", "secret", "clock", "backoff", "monitoring.names", "monitoring.logs", "monitoring.metrics"},
+    {
+        "errors",
+        "refusals",
+        "settings",
+        "settings_reader",
+        "secret",
+        "clock",
+        "backoff",
+        "monitoring.names",
+        "monitoring.logs",
+        "monitoring.metrics",
+    },
     {"domain"},
     {"crypto", "db", "identity", "daraja"},
     {"sync", "live"},

@@ -14,13 +14,24 @@ from mpesa_sync import MpesaSyncManager
 from mpesa_sync.db.pool import Database
 from mpesa_sync.errors import AmbiguousEnvironment, CredentialsMissing, SyncRefused
 from mpesa_sync.sync.results import SyncResult
-from tests.support.observer import AMBIGUOUS, MISSING, becomes_active, changed_tables, database_hash, see, see_all
+from tests.support.observer import (
+    AMBIGUOUS,
+    MISSING,
+    OF_THE_PLATFORMS_AUDIT,
+    becomes_active,
+    changed_tables,
+    database_hash,
+    see,
+    see_all,
+)
 from tests.support.states import ENVIRONMENTS, NAMED, STATES, State, named_environments, put, states
 from tests.support.venues import add_bar
 
 Environment = Literal["sandbox", "production"]
 REFUSALS: Final[dict[str | None, type[SyncRefused]]] = {MISSING: CredentialsMissing, AMBIGUOUS: AmbiguousEnvironment}
 PAIR: Final = {"public.bars", "public.mpesa_credentials"}
+ALONGSIDE: Final = {"mpesa_sync.operations", "mpesa_sync.bar_state"} | OF_THE_PLATFORMS_AUDIT
+"""What is written in the same transaction: the operation, the bar's version, the platform's own history."""
 histories: Final = st.lists(st.sampled_from(ENVIRONMENTS), max_size=2)
 
 
@@ -47,6 +58,7 @@ def check_answer(result: SyncResult, state: State, expected: str | None, written
         must_change.add("public.mpesa_credentials")
     assert written & PAIR == must_change, "a no-op writes neither table, a change only what differs"
     assert "mpesa_sync.operations" in written, "its operation is recorded all the same"
+    assert written <= PAIR | ALONGSIDE, "and nothing else is touched, in the whole database"
     assert (result.success, result.credentials_updated, result.bar_status_updated) == (True, True, True)
     assert (result.environment, result.changed, result.attempts) == (expected, bool(must_change), 1)
     assert result.error is None

@@ -22,10 +22,10 @@ from mpesa_sync.crypto.cipher import open_stored
 from mpesa_sync.db.pool import connect
 from mpesa_sync.demo.proxy import Fault, TcpProxy
 from mpesa_sync.secret import MASK
-from tests.support import web
+from tests.support import touched, web
 from tests.support.faults import ALWAYS, QUICK, injected, reached
-from tests.support.observer import changed_tables, database_hash, see
-from tests.support.states import ENVIRONMENTS, State, put, states
+from tests.support.observer import OF_ALERTS, changed_tables, database_hash, see
+from tests.support.states import ENVIRONMENTS, STATES, State, put, states
 from tests.support.venues import KEY, KEYS, SECRETS, Row, add_bar
 from tests.support.web import Asker, Site
 
@@ -42,7 +42,11 @@ SITES: Final = (
     ("before update", "mpesa_sync.bar_state"),
     ("before insert", "mpesa_sync.credential_details"),
     ("after insert", "mpesa_sync.credential_details"),
+    ("before update", "mpesa_sync.credential_details"),
+    ("before update", "mpesa_sync.alerts"),
 )
+COURTESY: Final = {("insert", "public.audit_logs"), ("insert", "public.mpesa_credential_events")}
+"""Copies for the platform's own history, which never fail an operation (their own tests)."""
 RAISED: Final = ("40001", "40P01", "55P03", "53100", "23502", "23514", "42501", "P0001", "terminate")
 CUTS: Final = (Fault.CUT_BEFORE_COMMIT, Fault.CUT_AFTER_COMMIT)
 ATTEMPTS: Final = 4
@@ -54,6 +58,16 @@ select c.*, d.account_type, d.till_number from public.mpesa_credentials c
 _OPERATIONS: Final = """
 select id, outcome, before::text as before, after::text as after from mpesa_sync.operations where bar_id = $1
 """
+_BEFORE: Final = {
+    ("before update", "mpesa_sync.credential_details"): """
+insert into mpesa_sync.credential_details (bar_id, environment, account_type)
+select $1, e, 'paybill' from unnest(array['sandbox', 'production']) e
+""",
+    ("before update", "mpesa_sync.alerts"): """
+insert into mpesa_sync.alerts (bar_id, kind, cause, what_to_do) values ($1, 'sync_failed', 'test', 'nothing')
+""",
+}
+"""What must be there for a statement to be reached."""
 _MEMBER: Final = "insert into mpesa_sync.memberships (account_id, bar_id, role) values ($1, $2, 'owner')"
 
 
@@ -117,7 +131,7 @@ def turns() -> Iterator[tuple[tuple[str, str] | None, str]]:
 def meeting(trouble: Trouble, state: State, post: Post) -> tuple[State, Post]:
     """Change a state and what is posted so that the statement in question is really executed."""
     when, table = trouble.site or ("", "")
-    if table == "public.bars":
+    if table in ("public.bars", "mpesa_sync.alerts"):
         return replace(state, mpesa_enabled=False), replace(post, enabled=True)
     if table == "public.mpesa_credentials":
         stored = getattr(state, post.environment)
@@ -162,7 +176,7 @@ def fired() -> Iterator[Counter[Any]]:
 
 
 @pytest.mark.timeout(400)
-@settings(max_examples=132, phases=[Phase.generate])
+@settings(max_examples=156, phases=[Phase.generate])
 @given(times=st.sampled_from((1, ATTEMPTS - 1, ATTEMPTS, ALWAYS)), state=states, post=posts)
 async def test_a_save_over_http_is_all_there_or_not_at_all_and_the_answer_says_which(
     scene: Scene, sql: Any, fired: Counter[Any], times: int, state: State, post: Post
@@ -180,6 +194,8 @@ async def test_a_save_over_http_is_all_there_or_not_at_all_and_the_answer_says_w
     bar = await add_bar(sql)
     await put(sql, bar, state)
     await sql.execute(_MEMBER, scene.owner.id, bar)
+    if trouble.site in _BEFORE:
+        await sql.execute(_BEFORE[trouble.site], bar)
     has_row = post.environment in state.flags
     before = await database_hash(sql)
     answer = await posted(scene, sql, trouble, post.body(bar, has_row), fired)
@@ -196,7 +212,7 @@ async def test_a_save_over_http_is_all_there_or_not_at_all_and_the_answer_says_w
         await check_all(sql, bar, state, post, has_row)
     else:
         assert answer.status_code != 200
-        allowed = {"mpesa_sync.alerts"} | ({"mpesa_sync.operations"} if outcome == "failed" else set())
+        allowed = OF_ALERTS | ({"mpesa_sync.operations"} if outcome == "failed" else set())
         assert changed_tables(before, await database_hash(sql)) <= allowed
 
 
@@ -261,3 +277,24 @@ async def check_all(sql: Any, bar: UUID, state: State, post: Post, has_row: bool
     if post.enabled is not None and changed:
         assert after["credentials"] == seen.flags
         assert after["mpesa_enabled"] is seen.mpesa_enabled
+
+
+async def test_every_statement_of_a_save_is_one_at_which_faults_are_met(scene: Scene, sql: Any) -> None:
+    """P6: whatever rows a save writes, asked of the database itself, a fault was met there: a new table is red."""
+    await touched.note(sql)
+    found: set[tuple[str, str]] = set()
+    for number, (state, enabled) in enumerate([(STATES[0], True), *((state, False) for state in STATES[1::5])]):
+        bar = await add_bar(sql)
+        await put(sql, bar, state)
+        await sql.execute(_MEMBER, scene.owner.id, bar)
+        await sql.execute(_BEFORE["before update", "mpesa_sync.alerts"], bar)
+        for again in range(2):
+            await touched.forget(sql)
+            post = Post("production", enabled is (again == 0), f"60012{number}", None, ("k9a-new-secret",) * 3)
+            answer = await scene.site.client.post(
+                "/api/mpesa-settings", headers=scene.owner.headers, json=post.body(bar, has_row=True)
+            )
+            assert answer.status_code == 200, answer.text
+            found |= await touched.noted(sql)
+    assert ("update", "public.bars") in found
+    assert found - COURTESY <= {(when.split()[1], table) for when, table in SITES}

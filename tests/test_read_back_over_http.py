@@ -9,7 +9,7 @@ import pytest
 
 from mpesa_sync.crypto.cipher import open_stored
 from mpesa_sync.identity import membership
-from tests.support.observer import changed_tables, database_hash, see
+from tests.support.observer import OF_ALERTS, changed_tables, database_hash, see
 from tests.support.venues import KEYS, add_bar
 from tests.support.web import Site
 
@@ -67,7 +67,7 @@ async def test_what_a_trigger_makes_something_else_of_is_no_success(site: Site, 
             await stored(sql, bar, on=change.get("mpesa_enabled", bar in bars[2:]))
             continue
         assert (answer.status_code, answer.json()["outcome"]) == (500, "failed")
-        assert changed_tables(before, await database_hash(sql)) <= {"mpesa_sync.alerts"}
+        assert changed_tables(before, await database_hash(sql)) <= OF_ALERTS
     assert 500 in statuses, "nothing was meddled with"
 
 

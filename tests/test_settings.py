@@ -113,6 +113,7 @@ def test_all_faults_are_reported_at_once() -> None:
     """Spec 7: nobody mends one fault only to meet the next."""
     environ = dict.fromkeys(DOCUMENTED, "hunter2 ")
     environ |= dict.fromkeys(("MPESA_SYNC_HTTP_HOST", "MPESA_SYNC_JWT_ISSUER", "MPESA_SYNC_JWT_AUDIENCE"), "hunter2 x")
+    environ["MPESA_SYNC_ALERT_SPOOL"] = "hunter2\x07"
     faults = _faults(environ)
     assert {name for name in DOCUMENTED for fault in faults if fault.startswith(name)} == set(DOCUMENTED)
     assert not any("hunter2" in fault for fault in faults)

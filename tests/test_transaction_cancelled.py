@@ -13,10 +13,13 @@ import asyncpg
 import pytest
 
 from mpesa_sync import MpesaSyncManager, connect
+from mpesa_sync.backoff import Backoff
 from mpesa_sync.db.pool import Database
 from mpesa_sync.demo.proxy import Fault, TcpProxy
+from mpesa_sync.monitoring import metrics
+from mpesa_sync.monitoring.names import Event
 from tests.support.databases import plain
-from tests.support.faults import backends, until
+from tests.support.faults import backends, injected, logged, named, reached, until
 from tests.support.observer import see
 from tests.support.venues import KEY, add_bar
 
@@ -127,3 +130,34 @@ async def test_a_caller_who_waits_no_longer_than_a_timeout_can_ask_again_under_t
         again = await MpesaSyncManager(db).sync_mpesa_status(bar, True, operation_id=operation_id)
     assert (again.success, again.changed, again.environment) == (True, True, "production")
     assert await sql.fetchval("select count(*) from mpesa_sync.operations") == 1
+
+
+async def test_a_failure_whose_caller_has_gone_is_alerted_logged_and_counted(database_url: str, sql: Any) -> None:
+    """R5.1, R5.2: cancelled while a unit is being retried that fails in the end: nobody else would say so.
+
+    Red when the unit alone is the database's own, and what follows it the caller's.
+    """
+    bar, counted = await add_bar(sql, production=False), metrics.operations.labels("switch", "database_busy")
+    longest, before = Backoff(base_s=0.05, uniform=lambda _low, high: high), counted._value.get()
+    async with (
+        connect(database_url, kms_keys=[KEY], retry=longest) as database,
+        injected(sql, "before update", "public.bars", "40001"),
+    ):
+        with logged() as events:
+            task = asyncio.create_task(MpesaSyncManager(database).sync_mpesa_status(bar, True))
+
+            async def is_tried() -> bool:
+                return await reached(sql) > 0
+
+            await until(is_tried)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert not named(events, Event.SYNC_OPERATION), "it was over before the caller went"
+
+            async def is_alerted() -> bool:
+                return bool(await sql.fetchval("select kind = 'sync_failed' from mpesa_sync.alerts"))
+
+            await until(is_alerted)
+    assert [event["outcome"] for event in named(events, Event.SYNC_OPERATION)] == ["database_busy"]
+    assert counted._value.get() - before == 1

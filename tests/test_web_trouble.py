@@ -28,10 +28,10 @@ def fails(monkeypatch: pytest.MonkeyPatch, error: Exception, *, after: bool = Tr
     """Let every save raise, after it was stored where wanted; return the list that its operation ids come into."""
     real, ids = SettingsService.save, list[UUID]()
 
-    async def save(self: Any, change: Any, person: Any, *, operation_id: UUID) -> Any:
+    async def save(self: Any, change: Any, person: Any, *, operation_id: UUID, **more: Any) -> Any:
         ids.append(operation_id)
         if after:
-            await real(self, change, person, operation_id=operation_id)
+            await real(self, change, person, operation_id=operation_id, **more)
         raise error
 
     monkeypatch.setattr(SettingsService, "save", save)

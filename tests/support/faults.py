@@ -136,3 +136,29 @@ def logged() -> Iterator[list[dict[str, Any]]]:
 def named(events: list[dict[str, Any]], event: str) -> list[dict[str, Any]]:
     """Return the events of one name."""
     return [entry for entry in events if entry["event"] == event]
+
+
+_DEFERRING: Final = """
+create or replace function injection.defer() returns trigger language plpgsql as $$
+begin
+  set constraints all deferred;
+  return new;
+end $$;
+create trigger deferring before update on mpesa_sync.operations for each row execute function injection.defer();
+"""
+
+
+@asynccontextmanager
+async def injected_at_commit(connection: Any, fault: str, *, times: int = ALWAYS) -> AsyncIterator[None]:
+    """Do what `injected` does, at COMMIT itself.
+
+    Our writers let deferred triggers speak before they read back, and that stays in force for the transaction; the
+    last statement of a unit, which stores its result, therefore defers them again.
+    """
+    await connection.execute(_MACHINERY)
+    await connection.execute(_DEFERRING)
+    try:
+        async with injected(connection, "after update", "mpesa_sync.operations", fault, times=times, deferred=True):
+            yield
+    finally:
+        await connection.execute("drop trigger deferring on mpesa_sync.operations")

@@ -26,10 +26,14 @@ from mpesa_sync import MpesaMigrationService, MpesaSyncManager, connect
 from mpesa_sync.backoff import Backoff
 from mpesa_sync.db import failpoints
 from mpesa_sync.db.failpoints import Failpoint
+from mpesa_sync.domain.credentials import Environment
+from mpesa_sync.domain.saving import SettingsChange
+from mpesa_sync.identity.people import Person, Via
 from mpesa_sync.migration.run import RunOptions
 from mpesa_sync.secret import Secret
+from mpesa_sync.sync.settings_service import SettingsService
 
-Deed = Literal["switch", "repair", "migrate", "naive"]
+Deed = Literal["switch", "save", "repair", "migrate", "naive"]
 APPLICATION: Final = "mpesa-sync-harness"
 _ROOT: Final = Path(__file__).parents[2]
 _LIFETIME_S: Final = 30
@@ -37,13 +41,18 @@ _LIFETIME_S: Final = 30
 
 @dataclass(frozen=True)
 class Cycle:
-    """One deed and where it is to be killed: at the `nth` time that `point` is passed; `point` "" means nowhere."""
+    """One deed and where it is to be killed: at the `nth` time that `point` is passed; `point` "" means nowhere.
+
+    A save has a person who saves and a new passkey.
+    """
 
     deed: Deed
     point: str
     bar_id: str
     operation_id: str
     nth: int = 1
+    person_id: str = ""
+    passkey: str = ""
 
 
 def _kill_at(point: Failpoint, nth: int) -> None:
@@ -68,11 +77,21 @@ async def _do(cycle: Cycle, url: str, key: str) -> None:
         manager, operation_id = MpesaSyncManager(database), UUID(cycle.operation_id)
         if cycle.deed == "switch":
             await manager.sync_mpesa_status(cycle.bar_id, True, actor="harness", operation_id=operation_id)
+        elif cycle.deed == "save":
+            await SettingsService(database).save(*saved(cycle), operation_id=operation_id)
         elif cycle.deed == "repair":
             await manager.repair_inconsistency(cycle.bar_id, actor="harness", operation_id=operation_id)
         else:
             run = await MpesaMigrationService(database).run(RunOptions(batch_size=2, actor="harness"))
             assert run.fault is None, run.fault
+
+
+def saved(cycle: Cycle) -> tuple[SettingsChange, Person]:
+    """Return what a save changes, and who saves it: a new passkey, and M-Pesa on."""
+    change = SettingsChange(
+        UUID(cycle.bar_id), enabled=True, environment=Environment.PRODUCTION, passkey=Secret(cycle.passkey)
+    )
+    return change, Person(UUID(cycle.person_id), "harness", False, Via.SESSION)
 
 
 async def _naive(cycle: Cycle, url: str) -> None:

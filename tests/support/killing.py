@@ -8,18 +8,21 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from mpesa_sync import MpesaMigrationService, MpesaSyncManager
+from mpesa_sync.crypto.cipher import open_stored
 from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.db.pool import Database
+from mpesa_sync.sync.settings_service import SettingsService
 from tests.support.databases import plain
 from tests.support.faults import backends, until
-from tests.support.harness import APPLICATION, Cycle, Deed, Harness
+from tests.support.harness import APPLICATION, Cycle, Deed, Harness, saved
 from tests.support.observer import see
-from tests.support.venues import KEY, add_bar
+from tests.support.venues import KEY, KEYS, SECRETS, add_bar
 
 UNIT_POINTS: Final = tuple(point for point in Failpoint if not point.startswith("batch"))
 BATCH_POINTS: Final = tuple(point for point in Failpoint if point.startswith("batch"))
 CASES: Final[tuple[tuple[Deed, Failpoint], ...]] = (
     *(("switch", point) for point in UNIT_POINTS),
+    *(("save", point) for point in UNIT_POINTS),
     *(("repair", point) for point in UNIT_POINTS),
     *(("migrate", point) for point in BATCH_POINTS),
 )
@@ -36,6 +39,9 @@ create trigger noted after update on public.bars for each row
 """
 """The test's own count of committed changes of the flag: once for each bar, or something was done twice."""
 _OPERATIONS: Final = "select count(*) from mpesa_sync.operations where id = $1 and outcome = 'applied'"
+_ACCOUNT: Final = "insert into mpesa_sync.accounts (name, password_hash) values ($1, '!') returning id"
+_MEMBER: Final = "insert into mpesa_sync.memberships (account_id, bar_id, role) values ($1, $2, 'owner')"
+_PASSKEY: Final = "select passkey_enc from public.mpesa_credentials where tenant_id = $1"
 _JOURNALLED: Final = "select count(*) from mpesa_sync.migration_journal where bar_id = $1"
 
 
@@ -56,7 +62,12 @@ class Killing:
 
     async def cycle(self, deed: Deed, point: Failpoint, nth: int = 1) -> None:
         """Kill one deed at one place; see nothing or all; do it again and see it exactly once."""
-        await (self._migration(point, nth) if deed == "migrate" else self._unit(deed, point))
+        if deed == "migrate":
+            await self._migration(point, nth)
+        elif deed == "save":
+            await self._save(point)
+        else:
+            await self._unit(deed, point)
 
     async def dead(self) -> None:
         """Wait until the server has noticed: then whatever the killed process had open is rolled back."""
@@ -83,6 +94,27 @@ class Killing:
             assert (repaired.success, repaired.repaired) == (True, True)
         assert await self.sql.fetchval(_OPERATIONS, operation_id) == 1
         await self._is(bar, shown=True, active=True)
+
+    async def _save(self, point: Failpoint) -> None:
+        """As a switch, with the credentials and their passkey, which are there as well or not at all."""
+        bar, operation_id, passkey = await add_bar(self.sql, production=False), uuid4(), f"passkey-{uuid4().hex}"
+        person = await self.sql.fetchval(_ACCOUNT, f"h{bar.hex}")
+        await self.sql.execute(_MEMBER, person, bar)
+        cycle = Cycle("save", point, str(bar), str(operation_id), person_id=str(person), passkey=passkey)
+        assert await self.harness.run(cycle), f"a save never passed {point}"
+        await self.dead()
+        applied = await self.sql.fetchval(_OPERATIONS, operation_id)
+        assert applied == (point is Failpoint.COMMITTED), f"a save killed at {point}: the operation's row"
+        await self._is(bar, shown=bool(applied), active=bool(applied))
+        assert await self._passkey(bar) == (passkey if applied else SECRETS[2].reveal())
+        result = await SettingsService(self._db).save(*saved(cycle), operation_id=operation_id)
+        assert (result.enabled, result.changed, result.stored) == (True, True, ("mpesa_passkey",))
+        assert await self.sql.fetchval(_OPERATIONS, operation_id) == 1
+        assert await self._passkey(bar) == passkey
+        await self._is(bar, shown=True, active=True)
+
+    async def _passkey(self, bar: UUID) -> str:
+        return open_stored(KEYS, await self.sql.fetchval(_PASSKEY, bar)).secret.reveal()
 
     async def _migration(self, point: Failpoint, nth: int) -> None:
         bars = [await add_bar(self.sql, production=True) for _ in range(FLEET)]

@@ -67,6 +67,11 @@ async def database_hash(connection: Any) -> dict[str, str]:
     return found
 
 
+OF_ALERTS: Final = {"mpesa_sync.alerts", "mpesa_sync.alert_occurrences"}
+"""What an alert is kept in: a failure is alerted, in a transaction of its own, and that is no part of it (R5.2)."""
+OF_THE_PLATFORMS_AUDIT: Final = {"public.audit_logs", "public.mpesa_credential_events"}
+"""Where the platform keeps its own history, in which an operation that is applied leaves an entry."""
+
 MISSING: Final = "missing"
 AMBIGUOUS: Final = "ambiguous"
 

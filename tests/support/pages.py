@@ -11,7 +11,8 @@ from uuid import UUID
 from mpesa_sync.domain.availability import hidden_reason, warnings
 from mpesa_sync.domain.bars import BarFacts, CredentialsRow
 from mpesa_sync.domain.credentials import SECRET_FIELDS, Environment, FieldError
-from mpesa_sync.web import form_view, pages, status_view, views
+from mpesa_sync.refusals import StaleForm
+from mpesa_sync.web import conflict_view, form_view, pages, status_view, views
 from mpesa_sync.web.form_view import Stored
 
 BAR: Final = UUID("6f7d8a52-9f0e-5f0a-8c39-5a1d2f4b7c11")
@@ -61,6 +62,8 @@ def mpesa(found: BarFacts | None = None, *, name: str = "Mama Njeri's Kitchen", 
         "changes": (change,),
         "switch": status_view.switch(found, allow_sandbox=False),
         "form": form_view.form(stored),
+        "etag": "5f2c",
+        "once": str(BAR),
     }
     return views.MpesaView(**{**given, **more})
 
@@ -75,6 +78,20 @@ def form_with_errors() -> form_view.FormView:
         errors=errors,
         warnings=[FieldError("mpesa_till_number", "till_number_unused", "It is left out.")],
     )
+
+
+def conflict(name: str, *, switch: bool = False) -> views.MpesaView:
+    """Return the page of a form that met a colleague's change: every value differs, and a secret was typed."""
+    error = StaleForm(
+        changed_by=f"staff:{name}", changed_at=None if switch else datetime(2026, 3, 1, 18, 5, tzinfo=UTC)
+    )
+    stored = [Stored(Environment.PRODUCTION, "600100", secrets=frozenset(SECRET_FIELDS), is_active=True)]
+    if switch:
+        view = conflict_view.of_switch(error, {"is_active": "false"}, stored)
+    else:
+        typed = {"mpesa_environment": "sandbox", "mpesa_account_type": "till", "mpesa_business_shortcode": "600200"}
+        view = conflict_view.of_form(error, {**typed, "mpesa_till_number": "700700", "mpesa_passkey": "new"}, stored)
+    return mpesa(name=name, switch=None, form=None, conflict=view)
 
 
 def demo(name: str) -> views.DemoView:
@@ -101,6 +118,8 @@ def samples(name: str = "Mama Njeri's Kitchen") -> Mapping[str, tuple[str, objec
         "mpesa new": ("mpesa.html", mpesa(facts(mpesa_enabled=False), name=name, changes=())),
         "mpesa refused": ("mpesa.html", mpesa(name=name, form=form_with_errors(), error="It could not be saved.")),
         "mpesa for staff": ("mpesa.html", mpesa(name=name, role="staff", switch=None, form=None)),
+        "mpesa conflict": ("mpesa.html", conflict(name)),
+        "mpesa conflict of the switch": ("mpesa.html", conflict(name, switch=True)),
         "problem": ("problem.html", views.problem(503, here="/staff", message=name, reference=bar)),
         "demo": ("demo.html", demo(name)),
     }

@@ -1,73 +1,32 @@
-"""`mpesa-sync serve` as a process of its own: its address, as it prints it, and how it ends."""
+"""`mpesa-sync serve` as a process of its own, and its address as it prints it."""
 
 from __future__ import annotations
 
-import asyncio
 import re
-import signal
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.support.cli import environment
+from tests.support.programs import Program, program
 
 _SERVING: Final = re.compile(r"Serving on (http://\S+):")
-_START_S: Final = 60.0
-STOP_S: Final = 12.0
-"""Draining, the server's own grace, and the embedded server's stop: with room."""
 
 
 @dataclass
-class Served:
-    """A serving process. `said` is what it printed until now."""
+class Served(Program):
+    """A serving process."""
 
-    process: asyncio.subprocess.Process
-    url: str
-    said: list[str]
-
-    async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and return the exit code, once it has ended.
-
-        Raises:
-            TimeoutError: it did not end in time.
-        """
-        self.process.send_signal(number)
-        async with asyncio.timeout(STOP_S):
-            return await self.process.wait()
+    @property
+    def url(self) -> str:
+        """Where it serves."""
+        return self.ready[1]
 
 
 @asynccontextmanager
 async def served(cwd: Path, *arguments: str, url: str | None = None, **variables: str) -> AsyncIterator[Served]:
     """Start `serve` on a free port and give it as soon as it says its address; it is killed if it still runs."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "mpesa_sync", "serve", "--port", "0", *arguments),
-        cwd=cwd,
-        env=environment(url, **variables),
-        stdin=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stderr is not None
-    said: list[str] = []
-    reading = None
-    try:
-        async with asyncio.timeout(_START_S):
-            while not (found := _SERVING.search(said[-1] if said else "")):
-                line = await process.stderr.readline()
-                assert line, "".join(said)
-                said.append(line.decode())
-        reading = asyncio.create_task(_keep_reading(process.stderr, said))
-        yield Served(process, found[1], said)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-        if reading is not None:
-            await reading
-
-
-async def _keep_reading(stream: asyncio.StreamReader, said: list[str]) -> None:
-    while line := await stream.readline():
-        said.append(line.decode())
+    begin = ("serve", "--port", "0", *arguments)
+    async with program(cwd, *begin, ready=_SERVING, url=url, **variables) as started:
+        yield Served(started.process, started.ready, started.said)
