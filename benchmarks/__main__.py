@@ -1,4 +1,4 @@
-"""`make bench`: measures everything and prints one table; `--only sync|fleet|web|servers`, `--bars N,N`."""
+"""`make bench`: measures, and prints one table; `--only sync|costs|faults|fleet|web|servers`, `--bars N,N`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import fleet, servers, sync_status, web
+from benchmarks import costs, faults, fleet, servers, sync_status, web
 from benchmarks.place import Row, machine
 from mpesa_sync.db import embedded
 
@@ -26,6 +26,10 @@ async def _measure(options: argparse.Namespace) -> None:
             print(machine(server), flush=True)
             if options.only in ("", "sync"):
                 _print(await sync_status.measure(server))
+            if options.only in ("", "costs"):
+                _print(await costs.measure(server))
+            if options.only in ("", "faults"):
+                _print(await faults.measure(server))
             if options.only in ("", "web"):
                 _print(await web.measure(server))
             if options.only in ("", "fleet"):
@@ -36,7 +40,7 @@ async def _measure(options: argparse.Namespace) -> None:
 def main() -> None:
     """Read the arguments and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["", "sync", "fleet", "web", "servers"], default="")
+    parser.add_argument("--only", choices=["", "sync", "costs", "faults", "fleet", "web", "servers"], default="")
     parser.add_argument("--bars", default="100000,1000000")
     options = parser.parse_args()
     if options.only == "servers":  # a choice once made (decision 11): not measured with the rest

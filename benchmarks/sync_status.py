@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import re
-import subprocess
-import tempfile
 import time
 from multiprocessing import get_context
-from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 from uuid import UUID
 
+from benchmarks import pgbench
 from benchmarks.place import KEY, Row, make_fleet, median
 from mpesa_sync import MpesaSyncManager, connect
-from mpesa_sync.db import embedded, session
+from mpesa_sync.db import embedded
 
 BARS: Final = 1_000
-CLIENTS: Final = 16
 SECONDS: Final = 8
 ROUNDS: Final = 3
 
@@ -33,54 +27,20 @@ on conflict (id) do nothing returning true;
 select * from mpesa_sync.lock_bar_v1(('00000000-0000-4000-8000-' || lpad(to_hex(:bar::bigint), 12, '0'))::uuid, true);
 select * from mpesa_sync.write_status_v1(('00000000-0000-4000-8000-' || lpad(to_hex(:bar::bigint), 12, '0'))::uuid,
                                          case when :on::int = 1 then 'production' end);
-update mpesa_sync.operations
-   set before = '{"credentials": {"production": true}, "mpesa_enabled": true}'::jsonb,
-       after = '{"credentials": {"production": true}, "mpesa_enabled": true}'::jsonb,
-       result = '{"success": true, "credentials_updated": true, "bar_status_updated": true, "changed": true}'::jsonb
- where id = ('00000000-0000-4000-9000-' || lpad(to_hex(:op::bigint), 12, '0'))::uuid;
+select mpesa_sync.finish_operation_v1(
+  ('00000000-0000-4000-9000-' || lpad(to_hex(:op::bigint), 12, '0'))::uuid,
+  '{"credentials": {"production": true}, "mpesa_enabled": true}'::jsonb,
+  case when :on::int = 1 then '{"credentials": {"production": true}, "mpesa_enabled": true}'::jsonb
+       else '{"credentials": {"production": false}, "mpesa_enabled": false}'::jsonb end,
+  '{"success": true, "credentials_updated": true, "bar_status_updated": true, "changed": true}'::jsonb,
+  'mpesa:switched_on');
 commit;
 """
 
 
-def _script(begin: str) -> str:
-    draw = f"\\set op random(1, 200000000000000)\n\\set bar random(1, {BARS})\n\\set on random(0, 1)\n"
-    return draw + begin + _STATEMENTS
-
-
-def _pgbench(server: embedded.Server, url: str, protocol: str) -> float:
-    """Return pgbench's transactions per second. The transaction begins with one round trip, as ours does."""
-    begin = session.WRITE.sql.strip()
-    if protocol == "simple":
-        begin = begin.replace(";", " \\;").removesuffix(" \\;") + ";"
-    parts = urlsplit(url)
-    target = ["-h", str(parts.hostname), "-p", str(parts.port), "-U", str(parts.username), parts.path.lstrip("/")]
-    with tempfile.TemporaryDirectory() as folder:
-        script = Path(folder) / "switch.sql"
-        script.write_text(_script(begin))
-        arguments = [
-            "-n",
-            "-c",
-            str(CLIENTS),
-            "-j",
-            "2",
-            "-T",
-            str(SECONDS),
-            "-M",
-            protocol,
-            "-f",
-            str(script),
-            *target,
-        ]
-        done = subprocess.run(
-            [server.bin_dir / "pgbench", *arguments],
-            env={**os.environ, "PGPASSWORD": str(parts.password)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    found = re.search(r"tps = ([\d.]+)", done.stdout)
-    assert found, done.stderr[-2000:]
-    return float(found[1])
+_SCRIPT: Final = (
+    f"\\set op random(1, 200000000000000)\n\\set bar random(1, {BARS})\n\\set on random(0, 1)\n-- begin\n{_STATEMENTS}"
+)
 
 
 async def _clients(url: str, clients: int) -> int:
@@ -108,7 +68,7 @@ def _process(url: str, clients: int) -> int:
 def _ours(url: str, processes: int) -> float:
     """Return our operations per second with 16 clients spread over so many processes."""
     with get_context("fork").Pool(processes) as pool:
-        counts = pool.starmap(_process, [(url, CLIENTS // processes)] * processes)
+        counts = pool.starmap(_process, [(url, pgbench.CLIENTS // processes)] * processes)
     return sum(counts) / SECONDS
 
 
@@ -118,13 +78,14 @@ async def measure(server: embedded.Server) -> list[Row]:
     figures: dict[str, list[float]] = {"simple": [], "prepared": [], "one": [], "two": []}
     for _ in range(ROUNDS):
         for protocol in ("simple", "prepared"):
-            figures[protocol].append(await asyncio.to_thread(_pgbench, server, url, protocol))
+            ran = await asyncio.to_thread(pgbench.run, server, url, _SCRIPT, protocol=protocol, seconds=SECONDS)
+            figures[protocol].append(ran.rate)
         figures["one"].append(await asyncio.to_thread(_ours, url, 1))
         figures["two"].append(await asyncio.to_thread(_ours, url, 2))
     limit = max(median(figures["simple"]), median(figures["prepared"]))
     return [
         Row(
-            f"sync_mpesa_status, {CLIENTS} clients, {words}",
+            f"sync_mpesa_status, {pgbench.CLIENTS} clients, {words}",
             f"{median(figures[name]):.0f}/s",
             f"pgbench {limit:.0f}/s",
             median(figures[name]) / limit,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from mpesa_sync.demo import observer, venues
@@ -33,6 +33,18 @@ async def show(stage: Stage, site: Site, *, program: str, unset: Sequence[str]) 
     _commands(stage, program=program, unset=unset)
 
 
+def message(stage: Stage) -> Callable[[Mapping[str, str]], None]:
+    """Return what prints a message that operators get."""
+
+    def show(told: Mapping[str, str]) -> None:
+        stage.narrator.line()
+        stage.narrator.say(told["title"], indent=2, first="To the operators: ", style="bold")
+        for line in told["message"].splitlines():
+            stage.narrator.say(line, indent=4)
+
+    return show
+
+
 async def _problem(stage: Stage) -> None:
     narrator = stage.narrator
     seen = await observer.see_all(stage.plain)
@@ -60,7 +72,9 @@ def _browser(stage: Stage, site: Site) -> None:
     narrator.line(f"  {f'{site.url}/demo':<{len(menu)}}  begin here: see both, break it, mend it")
     narrator.line(f"  {f'{site.url}/staff':<{len(menu)}}  for a bar's staff")
     narrator.line(f"  {menu}  for its customers")
+    narrator.line(f"  {f'{site.url}/operator/alerts':<{len(menu)}}  for operators: what needs a person")
     narrator.line(f"  Staff name: {site.account.name}   Password: {site.password.reveal()}   (made for this run)")
+    narrator.line(f"  Operator:   {site.operator}   Password: {site.operator_password.reveal()}")
 
 
 def _programs(stage: Stage, site: Site) -> None:
@@ -87,11 +101,15 @@ def _commands(stage: Stage, *, program: str, unset: Sequence[str]) -> None:
         (f"explain {_EXAMPLE.slug}", "why its customers see M-Pesa, or not"),
         (f"repair {_EXAMPLE.slug}", "correct this one"),
         ("migrate", "correct all of them, and verify"),
+        ("alerts list", "what needs a person, after something failed for good"),
         ("demo --check", "the whole story, every claim checked"),
     )
     width = max(len(f"{program} {arguments}") for arguments, _ in commands)
     for arguments, meaning in commands:
         narrator.line(f"  {f'{program} {arguments}':<{width}}  {meaning}")
     narrator.line()
-    for line in textwrap.wrap("Serving until Ctrl-C. Below: what it logs while you break things.", WIDTH):
+    for line in textwrap.wrap(
+        "Serving until Ctrl-C. Below: what it logs while you break things, and the messages that operators get then.",
+        WIDTH,
+    ):
         narrator.line(line, "dim")

@@ -43,7 +43,16 @@ select 'mpesa_sync', md5(concat(
   (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.memberships t),
   (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.sessions t),
   (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.sign_in_failures t),
-  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.sign_in_addresses t)))
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.sign_in_addresses t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.alert_occurrences t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.alert_deliveries t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.alert_channels t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.venue_channels t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.idempotency_keys t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.queue t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.queue_log t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.queue_schedules t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.queue_statistics t)))
 """
 """A digest of every row of every table with the transaction that wrote it: equal means that nothing was written."""
 
@@ -59,7 +68,8 @@ select o.actor, o.kind, o.xmin::text as transaction, o::text as line, o.xmin = s
 """
 """The last save of a bar, and whether its transaction is the one that moved the bar's version."""
 ALERTS: Final = """
-select kind, state, cause, sqlstate, what_to_do, count from mpesa_sync.alerts where bar_id = $1 order by last_seen desc
+select id, kind, state, cause, sqlstate, what_to_do, count
+  from mpesa_sync.alerts where bar_id = $1 order by last_seen desc
 """
 SECRETS: Final = """
 select md5(string_agg(k.environment || k.consumer_key_enc::text || k.consumer_secret_enc::text || k.passkey_enc::text,

@@ -110,9 +110,9 @@ class TcpProxy:
         """Reset the connection instead of forwarding the next COMMIT: nothing is committed."""
         self._faults.cuts.append(Cut(Fault.CUT_BEFORE_COMMIT, times))
 
-    def cut_after_commit(self, times: int = 1) -> None:
-        """Forward the next COMMIT, wait for its answer, drop that, then reset: it is committed."""
-        self._faults.cuts.append(Cut(Fault.CUT_AFTER_COMMIT, times))
+    def cut_after_commit(self, times: int = 1, *, nth: int = 1) -> None:
+        """Forward the `nth` COMMIT from now, wait for its answer, drop that, then reset: it is committed."""
+        self._faults.cuts.append(Cut(Fault.CUT_AFTER_COMMIT, times, nth - 1))
 
     def cut_statement(self, containing: str, *, nth: int = 1, after: bool = False, times: int = 1) -> None:
         """Cut at the `nth` execution, from now, of a statement whose SQL has `containing` in it.

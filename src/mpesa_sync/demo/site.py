@@ -26,6 +26,8 @@ HOST: Final = "127.0.0.1"
 """The demo has a button that signs anybody in: it is served to this machine only."""
 NAME: Final = STAFF.removeprefix("staff:")
 """Who owns all sample venues."""
+OPERATOR: Final = "odhiambo"
+"""Who looks after alerts."""
 TOKEN_LIFE_S: Final = 12 * 3600
 _OUTSIDERS: Final = 3
 
@@ -34,13 +36,16 @@ _OUTSIDERS: Final = 3
 class Site:
     """The demo's site: its address, the staff member's name and password, and a bearer token of the same person.
 
-    `port_taken`: the port that was wanted and was not free, None where it was.
+    `operator` signs in with `operator_password`. `port_taken`: the port that was wanted and was not free, None where it
+    was.
     """
 
     url: str
     account: Account
     password: Secret
     token: Secret
+    operator: str
+    operator_password: Secret
     port_taken: int | None = None
 
 
@@ -51,9 +56,10 @@ async def served(stage: Stage, *, port: int = 0) -> AsyncIterator[Site]:
     Arguments:
         port: the port that is wanted, 0 for any; where it is taken, any free one.
     """
-    password = passwords.generate()
+    password, operator_password = passwords.generate(), passwords.generate()
     everywhere = {venue.id: Role.OWNER for venue in venues.VENUES}
     account = await accounts.add(stage.database, NAME, password, memberships=everywhere)
+    await accounts.add(stage.database, OPERATOR, operator_password, is_operator=True)
     settings = Settings()
     place = Place(stage.url, "the demo", (stage.key,), is_embedded=True)
     serving = Serving(Opened(stage.database, place), stage.token_key)
@@ -74,7 +80,7 @@ async def served(stage: Stage, *, port: int = 0) -> AsyncIterator[Site]:
         assert context.tokens is not None
         token = context.tokens.mint(account.id, TOKEN_LIFE_S)
         async with server.serving(app, context.hub, listening) as running:
-            yield Site(running.url, account, password, token, taken)
+            yield Site(running.url, account, password, token, OPERATOR, operator_password, taken)
 
 
 def _bound(port: int) -> tuple[Any, int | None]:

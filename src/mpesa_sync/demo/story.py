@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mpesa_sync.demo import history, live_story, switching, trouble, web_story
+from mpesa_sync.demo import alarm_story, history, live_story, switching, trouble, web_story
 from mpesa_sync.demo.stage import Stage, StoryBroken
 from mpesa_sync.errors import MpesaSyncError
 
@@ -65,9 +65,21 @@ STEPS: Final = (
         ("T6.1", "R1.1", "R4.2", "R5.2", "R5.3", "P6"),
         trouble.rollback,
     ),
-    Step("retried", "A connection cut, retried, done", ("T6.1", "R5.1", "R5.3"), trouble.retried),
+    Step("retried", "Three connections cut, three retries, done", ("T6.1", "R5.1", "R5.3"), trouble.retried),
     Step("answer-lost", "A commit whose answer is lost", ("T6.1", "R5.1", "R5.3"), trouble.answer_lost),
     Step("exhausted", "All retries fail: an alert", ("T6.1", "R5.1", "R5.2"), trouble.exhausted),
+    Step(
+        "called",
+        "An alert: delivered, acknowledged, resolved",
+        ("T6.1", "R5.1", "R5.2", "P8"),
+        alarm_story.called,
+    ),
+    Step(
+        "called-at-once",
+        "No retry can mend it: people hear at once",
+        ("T6.1", "R5.2", "P8"),
+        alarm_story.called_at_once,
+    ),
     Step("drift-found", "Drift, found in both directions", ("T1.1", "T4.1", "R2.1", "P2"), history.drift_found),
     Step("dry-run", "A dry run that changes nothing", ("T5.1", "R2.1", "P2"), history.dry_run),
     Step("one-repair", "One bar repaired: is_active wins", ("T1.1", "R5.4", "P9"), history.one_repair),
