@@ -124,9 +124,9 @@ async def test_the_history_shows_from_where(db: Database, sql: Any, database_url
     changed = await MpesaSyncManager(db).sync_mpesa_status(bar, True, actor="asha", origin=_BY)
     (change,) = await history.recent(sql, bar, limit=5)
     assert (change.actor, change.address, change.client) == ("asha", "192.0.2.7", "till 4.2")
-    told = cli("explain", str(bar), url=database_url, cwd=None)
-    assert f"from 192.0.2.7 with till 4.2; operation {changed.operation_id}" in " ".join(told.out.split())
+    told = " ".join(cli("explain", str(bar), url=database_url, cwd=None).out.split())
+    assert f"operation {changed.operation_id} from 192.0.2.7 with till 4.2" in told
     last = cli("explain", str(bar), "--json", url=database_url, cwd=None).json["history"]["last_change"]
     assert (last["source_address"], last["client"]) == ("192.0.2.7", "till 4.2")
     await MpesaSyncManager(db).sync_mpesa_status(bar, False, actor="asha")
-    assert "operation" not in cli("explain", str(bar), url=database_url, cwd=None).out
+    assert "192.0.2.7" not in cli("explain", str(bar), url=database_url, cwd=None).out

@@ -100,7 +100,7 @@ async def test_what_it_prints_works_as_printed(tmp_path: Path) -> None:
     async with running(tmp_path, port) as it:
         assert it.url == f"http://127.0.0.1:{port}"
         assert "of these 12 sample venues 4 have drifted apart" in " ".join(it.out.split()).lower()
-        assert len(it.out.splitlines()) <= 32
+        assert len(it.out.splitlines()) <= 36
         async with httpx.AsyncClient(follow_redirects=True, headers={"accept": "text/html"}) as browser:
             for link in re.findall(r"^  (http\S+)", it.out, re.MULTILINE):
                 assert (await browser.get(link)).status_code == 200, link

@@ -55,7 +55,7 @@ async def test_all_of_them_hold_and_leave_the_venues_in_sync(stage: Stage, sql: 
     for _ in range(2):
         assert await failed(stage) == []
         assert not any(seen.drifted for seen in (await see_all(sql)).values())
-    assert await sql.fetchval("select count(*) from mpesa_sync.accounts") == 1
+    assert await sql.fetchval("select count(*) from mpesa_sync.accounts") == 2, "hers and the operator's"
 
 
 async def test_a_save_that_only_says_so_is_found_out(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

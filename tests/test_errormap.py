@@ -100,7 +100,8 @@ async def test_after_commit_was_sent_only_a_lost_connection_leaves_the_outcome_u
 def test_a_connection_lost_without_a_sqlstate_is_transient_until_commit_was_sent(lost: Exception) -> None:
     """faults.md, classes: connections refused or closed, before and after COMMIT; the text is ours."""
     before, after = translate(lost), translate(lost, commit_sent=True)
-    assert (type(before), type(after)) == (TransientFault, OutcomeUnknown)
+    assert isinstance(before, TransientFault)
+    assert type(after) is OutcomeUnknown
     assert CANARY not in str(before) + repr(before) + str(after) + repr(after)
 
 

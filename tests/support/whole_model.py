@@ -74,6 +74,7 @@ class Model:
         elif (self.enabled is True) != any(flag is True for flag in was.values()):
             active = [name for name in ("production", "sandbox") if was.get(name) is True]
             self.set_to(active[0] if active else None)
+        self.resolve()
 
     def repaired(self) -> bool:
         """Make the flag follow the credentials; return whether it changed."""
