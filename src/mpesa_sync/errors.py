@@ -26,7 +26,6 @@
     │   └── …                          those about alerts, forms and repeated requests stand in `refusals`
     └── DatabaseFault                  the database refused or was lost; carries the SQLSTATE, never its text
         ├── TransientFault             worth trying again, nothing was written
-        │   ├── Unreachable            of `db.errormap`: nothing answers where the database should be
         │   └── PoolExhausted          every connection of this program is in use; has waited already
         ├── OutcomeUnknown             COMMIT was sent and its answer never came
         ├── ResourcesExhausted         disk or memory is full; not retried in the request
@@ -243,6 +242,7 @@ class TransientFault(DatabaseFault):
 
     code = "database_busy"
     retryable = True
+    is_away = False  # True: nothing answers where the database should be, and the text is for operators
 
 
 class PoolExhausted(TransientFault):

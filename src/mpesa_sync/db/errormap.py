@@ -26,11 +26,6 @@ from mpesa_sync.errors import (
     TriggerRefused,
 )
 
-
-class Unreachable(TransientFault):
-    """Nothing answers where the database should be. Its text says where to look: it is for operators."""
-
-
 _LOST: Final = ("57P01", "57P02", "57P03", "57P05", "08")
 _TRANSIENT: Final = ("40001", "40P01", "55P03", "57014", "25P03", "25P04", "53300", *_LOST)
 """The list of faults.md, and two that newer servers end an idle session or a long transaction with."""
@@ -76,7 +71,9 @@ def translate(exc: BaseException, *, commit_sent: bool = False) -> BaseException
     if isinstance(exc, _LOST_CONNECTION):
         if commit_sent:
             return OutcomeUnknown("The connection was lost while the change was being committed.")
-        return Unreachable(_unreachable(exc))
+        away = TransientFault(_unreachable(exc))
+        away.is_away = True
+        return away
     return exc
 
 

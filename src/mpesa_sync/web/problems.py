@@ -12,7 +12,6 @@ import msgspec
 from litestar import MediaType, Request, Response
 from litestar.exceptions import HTTPException
 
-from mpesa_sync.db.errormap import Unreachable
 from mpesa_sync.domain.credentials import FieldError
 from mpesa_sync.errors import (
     BarNotFound,
@@ -21,6 +20,7 @@ from mpesa_sync.errors import (
     MpesaSyncError,
     OutcomeUnknown,
     TooManyAttempts,
+    TransientFault,
 )
 from mpesa_sync.monitoring import logs
 from mpesa_sync.monitoring.names import Event
@@ -84,7 +84,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 def problem_of(error: MpesaSyncError, operation_id: UUID | None = None) -> Problem:
     """Return the document for one of our errors."""
     fields = _fields(error)
-    text = _BUSY if isinstance(error, Unreachable) else error.message
+    text = _BUSY if isinstance(error, TransientFault) and error.is_away else error.message
     if isinstance(error, InvalidInput) and error.field == "barId":
         text = "Bar ID is required"
     if isinstance(error, StaleForm):
