@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, settings
 from mpesa_sync.db import embedded
 from mpesa_sync.db.pool import Database, connect
 from tests.support import databases, web
+from tests.support.channels import Endpoints, endpoints
 from tests.support.faults import QUICK
 from tests.support.premises import Premises, premises
 from tests.support.venues import KEY
@@ -124,6 +125,13 @@ async def spooling(database_url: str, tmp_path: Path) -> AsyncIterator[Database]
     """A database whose spool is a folder of the test."""
     async with connect(database_url, kms_keys=[KEY], retry=QUICK, alert_spool=tmp_path) as database:
         yield database
+
+
+@pytest.fixture
+async def there() -> AsyncIterator[Endpoints]:
+    """A server of channels."""
+    async with endpoints() as found:
+        yield found
 
 
 @pytest.fixture

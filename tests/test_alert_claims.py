@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,18 +14,11 @@ from mpesa_sync.errors import ConstraintRefused
 from mpesa_sync.jobs import look, queue
 from mpesa_sync.jobs.channels import Sender
 from mpesa_sync.jobs.deliver import Delivery
-from tests.support.channels import FAST, Endpoints, endpoints, prepared, raised, until, working
+from tests.support.channels import FAST, Endpoints, prepared, raised, until, working
 from tests.support.venues import add_bar
 
 _SETTLED = "select count(*) from mpesa_sync.alert_deliveries where state = 'pending'"
 _IDLE = "select count(*) from mpesa_sync.queue"
-
-
-@pytest.fixture
-async def there() -> AsyncIterator[Endpoints]:
-    """A server of channels."""
-    async with endpoints() as found:
-        yield found
 
 
 async def test_a_job_of_another_programs_channel_is_left_to_it(

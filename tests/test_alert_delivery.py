@@ -6,7 +6,6 @@ import asyncio
 import logging
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,20 +17,13 @@ from mpesa_sync.jobs.channels import Message, Sender
 from mpesa_sync.secret import Secret
 from mpesa_sync.sync import venue_channels
 from mpesa_sync.sync.alert_words import title_of
-from tests.support.channels import FAST, Endpoints, endpoints, prepared, raised, until, working
+from tests.support.channels import FAST, Endpoints, prepared, raised, until, working
 from tests.support.venues import add_bar
 
 _STATE = "select state from mpesa_sync.alert_deliveries where alert_id = $1 and channel = $2 and notice = $3"
 _FAULT = "select fault from mpesa_sync.alert_channels where channel like 'json-%' and failures >= $1"
 _SETTLED = "select count(*) from mpesa_sync.alert_deliveries where state = 'pending'"
 _IDLE = "select count(*) from mpesa_sync.queue"
-
-
-@pytest.fixture
-async def there() -> AsyncIterator[Endpoints]:
-    """A server of channels."""
-    async with endpoints() as found:
-        yield found
 
 
 async def test_a_channel_that_failed_gets_the_message_later(
@@ -126,6 +118,9 @@ async def test_a_message_that_cannot_be_delivered_for_a_day_is_given_up(
         await until(sql, _FAULT, 1)
         await sql.execute("update mpesa_sync.alert_deliveries set first_attempted_at = now() - interval '25 hours'")
         await until(sql, _STATE, alert, name, "raised", says=lambda state: state == "failed")
+    assert there.heard["bad"] == []
+    row = await sql.fetchrow("select state, fault from mpesa_sync.alert_deliveries")
+    assert tuple(row) == ("failed", "refused")
 
 
 async def test_nothing_is_given_up_because_no_worker_ran(
@@ -154,6 +149,7 @@ async def test_nothing_is_given_up_because_no_worker_ran(
         await there.has("untried")
         await there.has("owner")
         await until(sql, _SETTLED, says=lambda left: left == 0)
+    assert await sql.fetchval("select count(*) from mpesa_sync.alert_deliveries where state = 'failed'") == 0
 
 
 async def test_a_message_that_the_machine_cannot_send_is_a_failure_like_others(
@@ -175,7 +171,8 @@ async def test_a_channel_that_is_back_gets_all_that_waits_for_it(
         await until(sql, _FAULT, 1)
         there.does["a"] = "good"
         await raised(sql, await add_bar(sql))
-        await there.has("a", 2)
+        told = await there.has("a", 2)
+    assert len({said["message"] for said in told}) == 2, "both alerts"
 
 
 async def test_nothing_of_a_channels_url_gets_anywhere(

@@ -16,7 +16,8 @@ from mpesa_sync.jobs.words import for_operators, moment
 from mpesa_sync.refusals import AlertClosed
 from mpesa_sync.sync import alert_actions, alert_words
 from mpesa_sync.sync.alert_kinds import AlertKind
-from tests.support.alerts import NOON, raised
+from tests.support.alerts import raised
+from tests.support.occurrences import NOON
 from tests.support.venues import add_bar
 from tests.support.web import Site
 from tests.test_api_alerts import PATH

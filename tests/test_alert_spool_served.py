@@ -36,6 +36,7 @@ async def test_alerts_are_taken_in_without_a_success(database_url: str, sql: Any
             return spool.waiting(database) == 0
 
         await until(taken_in)
+    assert await sql.fetchval(_COUNT) == 1
 
 
 async def test_one_thing_that_goes_wrong_does_not_end_it(database_url: str, sql: Any, tmp_path: Path) -> None:
@@ -54,6 +55,7 @@ async def test_one_thing_that_goes_wrong_does_not_end_it(database_url: str, sql:
                 await until(said)
                 database.alert_spool = folder
                 await until(lambda: sql.fetchval(_COUNT))
+        assert spool.waiting(database) == 0
 
 
 async def test_serve_without_jobs_takes_in_what_waits(tmp_path: Path, database_url: str, sql: Any) -> None:

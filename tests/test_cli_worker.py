@@ -6,13 +6,12 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.support.channels import Endpoints, endpoints, raised, until
+from tests.support.channels import Endpoints, raised, until
 from tests.support.cli import cli, environment
 from tests.support.serving import served
 from tests.support.venues import KEY, add_bar
@@ -21,13 +20,6 @@ from tests.support.workers import worker
 KEYED: Final = {"MPESA_KMS_KEY": KEY.reveal()}
 _SETTLED: Final = "select count(*) from mpesa_sync.alert_deliveries where state = 'pending'"
 _HEAVY: Final = ("pgqueuer", "apprise", "croniter", "uvloop")
-
-
-@pytest.fixture
-async def there() -> AsyncIterator[Endpoints]:
-    """A server of channels."""
-    async with endpoints() as found:
-        yield found
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])

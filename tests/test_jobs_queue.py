@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +21,7 @@ from mpesa_sync.jobs.channels import channels_of
 from mpesa_sync.jobs.pace import Pace
 from mpesa_sync.secret import Secret
 from mpesa_sync.sync import channel_urls, spool
-from tests.support.channels import FAST, Endpoints, endpoints, occurrence, raised, until, working
+from tests.support.channels import FAST, Endpoints, raised, seen_now, until, working
 from tests.support.cli import environment
 from tests.support.venues import KEY, add_bar
 
@@ -37,13 +36,6 @@ _HOSTILE: Final = {
 }
 _NAMES: Final = "from mpesa_sync.jobs import queue; print(queue.queries_on(None).qbe.build_install_query(False))"
 _BACKENDS: Final = "select count(*) from pg_stat_activity where application_name = 'mpesa-sync jobs' and datname = $1"
-
-
-@pytest.fixture
-async def there() -> AsyncIterator[Endpoints]:
-    """A server of channels."""
-    async with endpoints() as found:
-        yield found
 
 
 def _lines(text: str) -> list[str]:
@@ -80,6 +72,7 @@ async def test_a_lost_connection_is_made_again_and_work_goes_on(
             await raised(sql, await add_bar(sql))
             await there.has("a", count)
     await until(sql, _BACKENDS, name, says=lambda left: left == 0)
+    assert len({said["message"] for said in there.heard["a"]}) == 3, "of each of the three alerts"
 
 
 @pytest.mark.prove
@@ -104,6 +97,7 @@ async def test_a_database_that_was_away_or_silent_is_found_again(
             await until(sql, "select 1", says=lambda _: caplog.text.count("jobs.lost") > lost)
             proxy.disarm()
             await there.has("a", 3)
+    assert len({said["message"] for said in there.heard["a"]}) == 3, "of each of the three alerts"
 
 
 async def test_a_statement_of_the_queue_is_ended_by_the_server_itself(
@@ -117,7 +111,9 @@ async def test_a_statement_of_the_queue_is_ended_by_the_server_itself(
             await sql.execute("lock table mpesa_sync.queue in access exclusive mode")
             await until(sql, "select 1", says=lambda _: "jobs.lost" in caplog.text)
         await raised(sql, await add_bar(sql))
-        await there.has("a")
+        told = await there.has("a")
+        await until(sql, _BACKENDS, name, says=lambda left: left == 1)  # none of before is left
+    assert len(told) == 1
 
 
 async def test_a_loop_that_ended_is_begun_again(
@@ -143,7 +139,7 @@ async def test_what_was_spooled_is_told(
 ) -> None:
     """R5.2: what waited in a file for the database is taken in by the look, and told."""
     db.alert_spool = tmp_path
-    assert await spool.keep(db, occurrence(await add_bar(sql)))
+    assert await spool.keep(db, seen_now(await add_bar(sql)))
     async with working(db, database_url, there.url("a")):
         await there.has("a")
     assert spool.waiting(db) == 0
@@ -159,6 +155,7 @@ async def test_a_job_that_was_lost_is_made_anew(db: Database, sql: Any, database
     there.does["a"] = "good"
     async with working(db, database_url, there.url("a")):
         await there.has("a")
+    assert await sql.fetchval("select state from mpesa_sync.alert_deliveries") == "delivered"
 
 
 async def test_a_worker_that_died_is_succeeded(db: Database, sql: Any, database_url: str, there: Endpoints) -> None:

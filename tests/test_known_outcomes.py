@@ -236,6 +236,7 @@ async def test_what_is_left_of_the_deadline_bounds_the_retries(
     visitor = await with_session(site, owner)
     fields = {"csrf": visitor.csrf, "is_active": "true"}
     page = f"/staff/bars/{bar}/mpesa/switch"
+    # A shorter request, so that this lasts no 9 s: what is shown is that the same figure reaches the unit.
     monkeypatch.setattr(deadline, "REQUEST_S", 0.3)
     monkeypatch.setattr(deadline, "_LEAST_S", 0.1)
     clock = site.context.database.clock

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import uuid4
@@ -22,7 +21,7 @@ from mpesa_sync.jobs import owner_words
 from mpesa_sync.secret import Secret
 from mpesa_sync.sync import alert_actions, channel_urls, venue_channels
 from mpesa_sync.sync.alert_kinds import AlertKind
-from tests.support.channels import Endpoints, endpoints, raised, until, working
+from tests.support.channels import Endpoints, raised, until, working
 from tests.support.venues import KEY, add_bar
 
 EIGHTEEN_FORTY_UTC: Final = datetime.now(UTC).replace(hour=18, minute=40, second=0, microsecond=0)
@@ -30,13 +29,6 @@ _SETTLED: Final = "select count(*) from mpesa_sync.alert_deliveries where state 
 _JARGON: Final = re.compile(
     r"SQL|database|mpesa_|is_active|drift|sync|shortcode|passkey|null|error|exception|\{|None", re.IGNORECASE
 )
-
-
-@pytest.fixture
-async def there() -> AsyncIterator[Endpoints]:
-    """A server of channels."""
-    async with endpoints() as found:
-        yield found
 
 
 def test_every_kind_and_every_reason_has_words() -> None:

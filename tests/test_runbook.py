@@ -22,7 +22,7 @@ from mpesa_sync.sync.alert_kinds import AlertKind
 from mpesa_sync.sync.alert_reading import fate
 from mpesa_sync.sync.alerts import alert_for
 from mpesa_sync.web import runbook
-from tests.support.alerts import NOON
+from tests.support.occurrences import NOON
 from tests.support.pages import read
 from tests.support.web import Site
 

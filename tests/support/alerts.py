@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from mpesa_sync.db import alerts, session, transaction
-from mpesa_sync.db.alerts import Occurrence
 from mpesa_sync.db.pool import Database
 from mpesa_sync.sync.alert_kinds import AlertKind
+from tests.support.occurrences import NOON, occurrence
 
-NOON: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
 _DELIVERY: Final = """
 insert into mpesa_sync.alert_deliveries
   (alert_id, notice, number, audience, channel, state, attempts, fault, created_at, attempted_at, delivered_at)
@@ -32,10 +31,12 @@ async def raised(
     """Store an alert that was seen `minute` minutes after noon; return its id."""
     at = NOON + timedelta(minutes=minute)
     what = "Look at the database, then switch again."
-    occurrence = Occurrence(uuid4(), bar, kind, cause, sqlstate, what, uuid4(), at, at, count)
+    seen = occurrence(
+        bar, kind, cause=cause, sqlstate=sqlstate, what_to_do=what, first_seen=at, last_seen=at, count=count
+    )
 
     async def work(connection: Any) -> UUID:
-        found = await alerts.count_occurrence(connection, occurrence)
+        found = await alerts.count_occurrence(connection, seen)
         assert found is not None
         return found
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from mpesa_sync.db import alerts
 from mpesa_sync.db.alerts import Occurrence
@@ -21,6 +21,8 @@ from mpesa_sync.jobs.pace import Pace
 from mpesa_sync.jobs.worker import Jobs
 from mpesa_sync.secret import Secret
 from mpesa_sync.settings import Settings
+from mpesa_sync.sync.alert_kinds import AlertKind
+from tests.support.occurrences import occurrence
 
 DEADLINE_S: Final = 40.0
 """Above the claim on a message, after which another worker sends it."""
@@ -139,16 +141,26 @@ async def working(
         yield Working(jobs)
 
 
-def occurrence(bar: UUID | None, kind: str = "sync_failed", **more: Any) -> Occurrence:
-    """Return something that a person must know of, seen now by the machine's clock."""
+def seen_now(bar: UUID | None, kind: str = AlertKind.SYNC_FAILED, **more: Any) -> Occurrence:
+    """Return something that a person must know of, seen now by the machine's clock, and about no operation."""
     now = datetime.now(UTC)
-    made = Occurrence(uuid4(), bar, kind, "database_busy", "55P03", "Look at the database.", None, now, now)
-    return replace(made, **more)
+    return replace(
+        occurrence(
+            bar,
+            kind,
+            sqlstate="55P03",
+            what_to_do="Look at the database.",
+            operation_id=None,
+            first_seen=now,
+            last_seen=now,
+        ),
+        **more,
+    )
 
 
 async def raised(connection: Any, bar: UUID | None, kind: str = "sync_failed", **more: Any) -> UUID:
     """Store an alert and return its id."""
-    found = await alerts.count_occurrence(connection, occurrence(bar, kind, **more))
+    found = await alerts.count_occurrence(connection, seen_now(bar, kind, **more))
     assert found is not None
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -60,10 +61,8 @@ async def bar_meant(connection: Any, text: str) -> UUID:
     try:
         return await identity.bar_named(connection, text)
     except BarNotFound:
-        try:
+        with contextlib.suppress(ValueError):  # no id: then it is what the lookup said, raised below
             return UUID(text)
-        except ValueError:
-            pass
         raise
 
 
