@@ -38,8 +38,8 @@ values ({_OPERATION}, 'switch', {_BAR}, 'bench', '{{}}'::jsonb, {_STATE}, {_STAT
 on conflict (id) do nothing;
 """
 _COPIES: Final = f"""
-select mpesa_sync.courtesy_copy_v1({_BAR}, {_OPERATION}, 'bench', null, 'mpesa:switched_on', 'production',
-                                   {_STATE}, '{{"mpesa_enabled": false}}'::jsonb);
+select mpesa_sync.courtesy_copy_v1({_BAR}, {_OPERATION}, 'bench', null, 'mpesa' || chr(58) || 'switched_on',
+                                   'production', {_STATE}, '{{"mpesa_enabled": false}}'::jsonb);
 """
 _NOTICE: Final = f"select mpesa_sync.notice_v1({_BAR});\n"
 _COMMIT: Final = "commit;\n"

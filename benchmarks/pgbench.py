@@ -28,7 +28,8 @@ def run(server: embedded.Server, url: str, script: str, *, protocol: str, second
     """Run a script with 16 clients.
 
     Arguments:
-        script: what stands after the BEGIN, which is ours and one round trip, as it is in our own transactions.
+        script: what draws, the line `-- begin`, and what stands after the BEGIN, which is ours and one round trip, as
+            it is in our own transactions. A colon before a letter is a variable of pgbench's, also inside quotes.
         protocol: `simple` or `prepared`.
     """
     begin = session.WRITE.sql.strip()

@@ -33,7 +33,7 @@ select mpesa_sync.finish_operation_v1(
   case when :on::int = 1 then '{"credentials": {"production": true}, "mpesa_enabled": true}'::jsonb
        else '{"credentials": {"production": false}, "mpesa_enabled": false}'::jsonb end,
   '{"success": true, "credentials_updated": true, "bar_status_updated": true, "changed": true}'::jsonb,
-  'mpesa:switched_on');
+  'mpesa' || chr(58) || 'switched_on');
 commit;
 """
 
