@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -19,6 +20,14 @@ from tests.support.venues import add_bar
 
 _SETTLED = "select count(*) from mpesa_sync.alert_deliveries where state = 'pending'"
 _IDLE = "select count(*) from mpesa_sync.queue"
+
+
+@pytest.fixture
+async def sender() -> AsyncIterator[Sender]:
+    """What sends, until the test ends."""
+    found = Sender()
+    yield found
+    await found.close()
 
 
 async def test_a_job_of_another_programs_channel_is_left_to_it(
@@ -41,23 +50,25 @@ async def test_a_job_of_another_programs_channel_is_left_to_it(
 
 
 async def test_a_message_is_claimed_before_it_is_sent(
-    db: Database, sql: Any, database_url: str, there: Endpoints
+    db: Database, sql: Any, database_url: str, there: Endpoints, sender: Sender
 ) -> None:
     """Issue 4, 8: two jobs for one channel, as after a connection that was cut, send a backlog once."""
     ids = {str(await raised(sql, await add_bar(sql))) for _ in range(5)}
     jobs = await prepared(db, database_url, there.url("a"))
     (name,) = jobs.channels
     await look.look(db, channels=[name], owners=False, repeat_minutes=0, pace=FAST)
+    others = Sender()
     one, other = (
-        Delivery(db, Sender(), jobs.channels, None, FAST, is_stopping=asyncio.Event().is_set) for _ in range(2)
+        Delivery(db, sends, jobs.channels, None, FAST, is_stopping=asyncio.Event().is_set) for sends in (sender, others)
     )
     await asyncio.gather(one.over("operators", name), other.over("operators", name))
+    await others.close()
     told = Counter(said["message"].split("mpesa-sync alerts show ")[1] for said in there.heard["a"])
     assert told == Counter(ids)
 
 
 async def test_a_message_whose_delivery_cannot_be_written_down_is_not_sent_at_every_look(
-    db: Database, sql: Any, database_url: str, there: Endpoints
+    db: Database, sql: Any, database_url: str, there: Endpoints, sender: Sender
 ) -> None:
     """Issue 4, 8: it is sent again when its claim has ended, and not every few seconds."""
     await sql.execute(
@@ -70,7 +81,7 @@ async def test_a_message_whose_delivery_cannot_be_written_down_is_not_sent_at_ev
     await raised(sql, await add_bar(sql))
     jobs = await prepared(db, database_url, there.url("a"))
     (name,) = jobs.channels
-    delivery = Delivery(db, Sender(), jobs.channels, None, FAST, is_stopping=asyncio.Event().is_set)
+    delivery = Delivery(db, sender, jobs.channels, None, FAST, is_stopping=asyncio.Event().is_set)
     assert await look.look(db, channels=[name], owners=False, repeat_minutes=0, pace=FAST) == 1
     with pytest.raises(ConstraintRefused):
         await delivery.over("operators", name)
@@ -80,7 +91,7 @@ async def test_a_message_whose_delivery_cannot_be_written_down_is_not_sent_at_ev
 
 
 async def test_a_message_is_written_down_after_what_others_lock(
-    db: Database, sql: Any, database_url: str, there: Endpoints
+    db: Database, sql: Any, database_url: str, there: Endpoints, sender: Sender
 ) -> None:
     """Issue 4, 8: alerts before messages, as `look`: whoever waits for the one holds none of the other."""
     there.does["a"] = "broken"
@@ -93,7 +104,7 @@ async def test_a_message_is_written_down_after_what_others_lock(
     await sql.execute(
         "insert into mpesa_sync.alert_channels (audience, channel, failures) values ('operators', $1, 2)", name
     )
-    delivery = Delivery(db, Sender(), jobs.channels, None, FAST, is_stopping=asyncio.Event().is_set)
+    delivery = Delivery(db, sender, jobs.channels, None, FAST, is_stopping=asyncio.Event().is_set)
     async with sql.transaction():
         await sql.execute("select 1 from mpesa_sync.alerts where id = $1 for update", failing)
         writing = asyncio.create_task(delivery.over("operators", name))

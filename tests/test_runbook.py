@@ -111,7 +111,6 @@ def test_every_kind_and_every_cause_has_words() -> None:
     faults = {
         channels.REFUSED,
         channels.TIMED_OUT,
-        channels.STILL_HANGING,
         channels.CHANNEL_GONE,
         channels.UNREADABLE,
     }
@@ -145,7 +144,7 @@ def test_a_page_explains_the_causes_of_its_kind(kind: AlertKind) -> None:
     causes = {
         AlertKind.SYNC_FAILED: ("pool_exhausted", "database_full"),
         AlertKind.DATABASE_REFUSED: ("constraint_refused", "trigger_refused", "access_denied", "integrity", "schema"),
-        AlertKind.CHANNEL_FAILING: (channels.REFUSED, channels.TIMED_OUT, channels.STILL_HANGING, channels.UNREADABLE),
+        AlertKind.CHANNEL_FAILING: (channels.REFUSED, channels.TIMED_OUT, channels.UNREADABLE),
     }
     for cause in causes.get(kind, ()):
         assert f"`{cause}`" in runbook.source_of(kind), cause

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -147,6 +147,11 @@ class Settings:
         if faults:
             raise ConfigurationError(faults)
         return settings
+
+
+def environment_of(names: Iterable[str]) -> dict[str, str]:
+    """Return what a program that is started gets of this one's environment: the variables named, where they are set."""
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _misspelt(environ: Mapping[str, str]) -> list[str]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
 from mpesa_sync.db import alerts
 from mpesa_sync.db.alerts import Occurrence
 from mpesa_sync.db.pool import Database
-from mpesa_sync.jobs import worker
+from mpesa_sync.jobs import sending, worker
 from mpesa_sync.jobs.pace import Pace
 from mpesa_sync.jobs.worker import Jobs
 from mpesa_sync.secret import Secret
@@ -30,6 +32,7 @@ FAST: Final = Pace(
     look_every_s=0.05, poll_every_s=0.2, first_retry_s=0.05, longest_retry_s=0.2, uniform=lambda _low, high: high
 )
 """Looks all the time, and tries again at once."""
+FLOOD_BYTES: Final = 300_000_000
 _REASONS: Final = {200: "OK", 302: "Found", 500: "Internal Server Error"}
 
 
@@ -37,7 +40,7 @@ class Endpoints:
     """A server whose paths are channels. `does` says how a path behaves: `good` unless set.
 
     `good` takes a message, `broken` answers 500, `hangs` never answers, `trickles` answers a byte now and then,
-    `redirects` points at the path /elsewhere.
+    `redirects` points at the path /elsewhere, `floods` takes a message and says `FLOOD_BYTES` about it.
     """
 
     def __init__(self) -> None:
@@ -79,6 +82,8 @@ class Endpoints:
                 await reader.read()
             elif behaviour == "trickles":
                 await self._trickle(writer)
+            elif behaviour == "floods":
+                await self._flood(writer)
             else:
                 status = {"good": 200, "broken": 500, "redirects": 302}[behaviour]
                 writer.write(
@@ -87,12 +92,33 @@ class Endpoints:
                 )
                 await writer.drain()
 
+    async def _flood(self, writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 200 OK\r\ncontent-length: {FLOOD_BYTES}\r\n\r\n".encode())
+        part = bytes(1_000_000)
+        for _ in range(FLOOD_BYTES // len(part)):
+            writer.write(part)
+            await writer.drain()
+
     async def _trickle(self, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
         while True:  # until the client goes away, or the server is closed
             writer.write(b".")
             await writer.drain()
             await asyncio.sleep(0.05)
+
+
+def processes() -> set[int]:
+    """Return the processes of this one that send; also those that have ended and that nobody has asked about."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            name, _, rest = stat.read_text().rpartition(")")
+            state, parent = rest.split()[:2]
+            is_over = state == "Z" and "(python" in name  # its arguments are gone
+            command = stat.with_name("cmdline").read_bytes()
+            if int(parent) == os.getpid() and (is_over or sending.__file__.encode() in command):
+                found.add(int(stat.parent.name))
+    return found
 
 
 @asynccontextmanager

@@ -104,12 +104,12 @@ async def run(jobs: Jobs, stop: asyncio.Event) -> None:
         try:
             await stop.wait()
             _done, late = await asyncio.wait(tasks, timeout=jobs.pace.stop_within_s)
-            sender.close()
+            await sender.close()
             if late:
                 await asyncio.wait(late, timeout=_LAST_GRACE_S)
         finally:
             stop.set()
-            sender.close()
+            await sender.close()
             work.abandon()
             for task in tasks:
                 task.cancel()

@@ -56,7 +56,6 @@ _CAUSES: Final[Mapping[str, str]] = {
     "credentials_unusable": "The stored secrets open under none of the keys given.",
     "refused": "The channel refused the message.",
     "timed_out": "The channel did not answer in time.",
-    "still_hanging": "An earlier message to the channel still hangs.",
     "channel_gone": "The channel is not set any more.",
     "unreadable": "The address of the channel cannot be read.",
     "venue_gone": "The venue is gone.",
