@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 POSTGRES ?= wheel
-WORKERS ?= 2
+WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest --postgres $(POSTGRES)
 
 .DEFAULT_GOAL := help
@@ -27,7 +27,7 @@ setup: .venv/.ready ## Make .venv with everything that is needed, from the hashe
 demo: setup ## Serve the demo, staff and customers side by side on a real PostgreSQL, until Ctrl-C
 	$(BIN)/mpesa-sync demo
 
-test: setup ## Run the tests on real PostgreSQL (POSTGRES=wheel|system, WORKERS=2)
+test: setup ## Run the tests on real PostgreSQL (POSTGRES=wheel|system, WORKERS=3)
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not prove"
 
 check: setup ## Format, lint, types, and what the repository promises about itself
@@ -38,7 +38,7 @@ check: setup ## Format, lint, types, and what the repository promises about itse
 	$(BIN)/python -m pytest -q tests/test_layout.py
 
 prove: setup ## The longer proofs: kill cycles, commit cuts, interleavings, and the mutants of the day must die
-	$(PYTEST) -n $(WORKERS) -m prove --timeout 900 -rP --show-capture=stdout
+	$(PYTEST) -n 2 -m prove --timeout 900 -rP --show-capture=stdout
 	$(BIN)/python tools/mutants.py --postgres $(POSTGRES)
 
 mutants: setup ## Plant each known mistake, also those left for the night, and see that a test turns red

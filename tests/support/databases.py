@@ -20,7 +20,7 @@ from mpesa_sync.db import notices as notice_triggers
 from mpesa_sync.db.installation import Mode
 from mpesa_sync.db.pool import connect
 
-_CREATE: Final = "create database {} template {} encoding 'UTF8'"
+_CREATE: Final = "create database {} template {} encoding 'UTF8' strategy file_copy"
 _DROP: Final = "drop database if exists {} with (force)"
 
 
