@@ -17,6 +17,7 @@ from mpesa_sync.jobs.channels import Sender
 from mpesa_sync.jobs.deliver import Delivery
 from tests.support.channels import FAST, Endpoints, prepared, raised, until, working
 from tests.support.venues import add_bar
+from tests.support.waiting import waiter_for
 
 _SETTLED = "select count(*) from mpesa_sync.alert_deliveries where state = 'pending'"
 _IDLE = "select count(*) from mpesa_sync.queue"
@@ -108,7 +109,7 @@ async def test_a_message_is_written_down_after_what_others_lock(
     async with sql.transaction():
         await sql.execute("select 1 from mpesa_sync.alerts where id = $1 for update", failing)
         writing = asyncio.create_task(delivery.over("operators", name))
-        await until(sql, "select count(*) from pg_locks where not granted")
+        await waiter_for(sql, sql.get_server_pid())
         await sql.execute("select 1 from mpesa_sync.alert_deliveries for update nowait")
     await writing
     assert await sql.fetchval("select failures from mpesa_sync.alert_channels") == 3

@@ -19,9 +19,9 @@ from mpesa_sync.refusals import StaleForm
 from mpesa_sync.sync.manager import MpesaSyncManager
 from mpesa_sync.sync.settings_service import SettingsService
 from tests.support.browsing import with_session
-from tests.support.faults import until
 from tests.support.observer import database_hash, see
 from tests.support.venues import SEALED, SECRETS, add_bar
+from tests.support.waiting import waiter_for
 from tests.support.web import Asker, Site
 
 PATH: Final = "/api/mpesa-settings"
@@ -211,7 +211,7 @@ async def test_the_condition_is_judged_under_the_lock(db: Database, sql: Any) ->
     await transaction.start()
     await sql.execute(_NUMBER, bar)
     saving = asyncio.create_task(service.save(wants, person, unless_changed={seen}))
-    await until(lambda: sql.fetchval("select count(*) from pg_locks where not granted and pid <> pg_backend_pid()"))
+    await waiter_for(sql, sql.get_server_pid())
     await transaction.commit()
     with pytest.raises(StaleForm) as caught:
         await saving

@@ -39,7 +39,10 @@ create trigger test_carry after insert or update or delete on public.mpesa_crede
 LOCK_FIRST: Final = "perform 1 from public.bars where id = v_bar for update;"
 OFF: Final = "update public.mpesa_credentials set is_active = false where tenant_id = $1 and environment = $2"
 BARS_OFF: Final = "update public.bars set mpesa_enabled = false where id = $1"
-ADVISORY: Final = "select count(*) from pg_locks where locktype = 'advisory'"
+ADVISORY: Final = """
+select count(*) from pg_locks l join pg_database d on d.oid = l.database
+ where l.locktype = 'advisory' and d.datname = current_database()
+"""
 RUN_KEY: Final = 4_711
 
 
