@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import Any
@@ -50,7 +51,8 @@ async def test_a_channel_that_fails_is_told_over_the_others_and_resolved_by_its_
     async with working(db, database_url, there.url("bad"), there.url("good")):
         told = await there.has("good", 2)
         assert told[1]["title"] == f"Alert: {title_of('channel_failing')}"
-        assert "has failed 3 times in a row" in told[1]["message"]
+        # It is sent as it is then: on a busy machine there may have been more failures by that time.
+        assert re.search(r"has failed ([3-9]|\d\d+) times in a row \(refused\)", told[1]["message"])
         there.does["bad"] = "good"
         told = await there.has("good", 3)
         assert told[2]["title"].startswith("Resolved:")

@@ -146,7 +146,7 @@ async def test_a_message_is_tried_over_every_channel(database_url: str) -> None:
     assert ended.code == 1
     good, bad = (re.split(r"\s{2,}", line) for line in ended.out.splitlines())
     assert re.fullmatch("json-[0-9a-f]{4}", good[0])
-    assert (good[1], bad[1]) == ("delivered", "refused: The channel refused the message.")
+    assert (good[1], bad[1]) == ("delivered", "refused: The channel answered no, or nobody listens at its address.")
     none = await run("test", url=database_url)
     assert (none.code, none.out) == (1, "")
     assert "No channel is set" in none.err

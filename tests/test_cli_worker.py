@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -88,3 +89,32 @@ def test_no_other_command_loads_the_queue() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("what", ["a file", "below a file", "no right"])
+async def test_a_spool_that_cannot_be_used_is_said_at_start(tmp_path: Path, database_url: str, what: str) -> None:
+    """Spec 7: not at the first alert that is lost: which setting, what is wrong with it, and what to do."""
+    (tmp_path / "file").write_text("")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    if what == "no right" and os.access(closed, os.W_OK):
+        pytest.skip("this user may write anywhere")
+    spool = {"a file": tmp_path / "file", "below a file": tmp_path / "file" / "a" / "b", "no right": closed / "a"}[what]
+    chosen = {**KEYED, "MPESA_SYNC_ALERT_SPOOL": str(spool)}
+    async with worker(tmp_path, database_url, **chosen) as working:
+        assert await working.stop() == 0
+    if what == "a file":
+        async with served(tmp_path, "--no-jobs", url=database_url, **chosen) as serving:
+            assert await serving.stop() == 0
+        assert "MPESA_SYNC_ALERT_SPOOL" in "".join(serving.said)
+    said = " ".join("".join(working.said).split())
+    assert f"MPESA_SYNC_ALERT_SPOOL {spool}" in said
+    assert ("cannot be written to" if what == "no right" else "/file is not a folder") in said
+    assert "Set MPESA_SYNC_ALERT_SPOOL to a folder that this program may write to" in said
+
+
+async def test_a_spool_that_is_not_there_yet_is_nothing_to_warn_of(tmp_path: Path, database_url: str) -> None:
+    """Spec 7: it is made, with its parents, when it is first needed."""
+    async with worker(tmp_path, database_url, MPESA_SYNC_ALERT_SPOOL=str(tmp_path / "a" / "b"), **KEYED) as working:
+        assert await working.stop() == 0
+    assert "MPESA_SYNC_ALERT_SPOOL" not in "".join(working.said)

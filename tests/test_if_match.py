@@ -139,12 +139,17 @@ async def test_the_tag_of_another_bar_is_no_tag_of_this_one(site: Site, sql: Any
     assert (await post(site, owner, bar, await etag(site, owner, twin))).status_code == 409
 
 
-async def test_a_weak_tag_never_matches(site: Site, sql: Any) -> None:
-    """RFC 9110, 13.1.1: a strong comparison."""
+async def test_a_weak_tag_never_matches_and_is_no_conflict(site: Site, sql: Any) -> None:
+    """RFC 9110, 13.1.1: a strong comparison; where nobody has changed anything, nobody is said to have."""
     bar = await add_bar(sql, production=False)
     owner = await site.person(sql, bar)
     tag = await etag(site, owner, bar)
-    assert (await post(site, owner, bar, f"W/{tag}")).status_code == 409
+    before = await database_hash(sql)
+    answer = await post(site, owner, bar, f"W/{tag}")
+    said = answer.json()
+    assert (answer.status_code, [error["field"] for error in said["errors"]]) == (400, ["If-Match"])
+    assert "send the tag that GET answered, without W/" in said["error"]
+    assert await database_hash(sql) == before
     assert (await post(site, owner, bar, f'W/{tag}, "x"')).status_code == 409
     assert (await post(site, owner, bar, f"W/{tag} ,, {tag}")).status_code == 200
 

@@ -91,6 +91,7 @@ async def test_a_database_that_was_away_or_silent_is_found_again(
             await raised(sql, await add_bar(sql))
             await proxy.open_port()
             await there.has("a", 2)
+            await until(sql, "select 1", says=lambda _: "jobs.back" in caplog.text)
             lost = caplog.text.count("jobs.lost")
             proxy.black_hole()
             await raised(sql, await add_bar(sql))
@@ -214,10 +215,12 @@ def test_a_channel_that_stays_on_this_machine_is_refused(url: str) -> None:
 
 def test_every_url_that_cannot_be_used_is_named_by_its_position() -> None:
     """Spec 7: everything that is wrong at once, without its content."""
-    urls = [Secret(url) for url in ("json://good", "nonsense://CANARY", "slack://CANARY", "syslog://CANARY")]
+    wrong = ("nonsense://CANARY", "slack://CANARY", "syslog://CANARY", "json://CANARY:99777/a", "json://CANARY:0/a")
+    urls = [Secret(url) for url in ("json://good:65535", *wrong)]
     with pytest.raises(ConfigurationError) as refused:
         channels_of(urls, b"salt")
-    assert [fault.split(",")[1] for fault in refused.value.faults] == [f" URL {n} of 4" for n in (2, 3, 4)]
+    assert [fault.split(",")[1] for fault in refused.value.faults] == [f" URL {n} of 6" for n in range(2, 7)]
+    assert refused.value.faults[-1].endswith("a port that there is none of: it must be from 1 to 65535")
     assert "CANARY" not in str(refused.value)
 
 

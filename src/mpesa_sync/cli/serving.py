@@ -48,6 +48,7 @@ async def _serve(
         place = serving.opened.place  # of the embedded server: its URL and its keys are known only now
         hidden.extend(filter(None, (place.url, serving.jwt_secret, *place.kms_keys)))
         await announce(serving.opened)
+        await working.warn_of_spool(serving.opened)
         work = working.beside(settings, serving.opened, stop) if jobs else contextlib.nullcontext()
         async with work, server.serving(create_app(context), context.hub, listening) as running:
             url = running.url

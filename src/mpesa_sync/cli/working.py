@@ -16,7 +16,8 @@ from mpesa_sync.cli.exit_codes import ExitCode
 from mpesa_sync.cli.session import announce, require_installed
 from mpesa_sync.jobs import worker
 from mpesa_sync.jobs.worker import Jobs
-from mpesa_sync.settings import ALERT_URLS, Settings
+from mpesa_sync.settings import ALERT_SPOOL, ALERT_URLS, Settings
+from mpesa_sync.sync import spool
 
 
 def run(settings: Settings, database_url: str | None) -> ExitCode:
@@ -38,6 +39,7 @@ async def _work(settings: Settings, database_url: str | None) -> ExitCode:
         await announce(opened)
         async with opened.database.reading() as connection:
             await require_installed(connection)
+        await warn_of_spool(opened)
         jobs = await _prepared(settings, opened)
         output.note("Doing background jobs. Stop it with Ctrl-C or SIGTERM.", "green")
         await worker.run(jobs, stop)
@@ -54,6 +56,20 @@ async def beside(settings: Settings, opened: Opened, stop: asyncio.Event) -> Asy
     """
     async with worker.running(await _prepared(settings, opened), stop):
         yield
+
+
+async def warn_of_spool(opened: Opened) -> None:
+    """Say at start, and not at the first alert, that alerts could not wait in files while the database is away."""
+    database = opened.database
+    fault = await asyncio.to_thread(spool.fault, database)
+    if fault is not None:
+        output.note(
+            "Alerts cannot wait in files while the database is away: "
+            f"{ALERT_SPOOL} {database.alert_spool or ''}{fault}. "
+            f"Set {ALERT_SPOOL} to a folder that this program may write to; until then such alerts are kept in memory "
+            "and lost when it ends.",
+            "yellow",
+        )
 
 
 async def _prepared(settings: Settings, opened: Opened) -> Jobs:

@@ -99,7 +99,6 @@ AT_ONCE: Final = """
 update mpesa_sync.alert_deliveries set due_at = now()
  where audience = $1 and channel = $2 and state = 'pending' and due_at > now()
 """
-ANY_FAILING: Final = "select exists (select 1 from mpesa_sync.alert_channels where failures >= 3)"
 OF_ALERT: Final = """
 select notice, number, audience, channel, state, attempts, fault, created_at, attempted_at, delivered_at
   from mpesa_sync.alert_deliveries where alert_id = $1 order by created_at, audience, channel
@@ -231,11 +230,6 @@ async def failed(
 ) -> None:
     """Write down a failure of a message, which is given up once it has been tried for so long."""
     await connection.execute(FAILED, *pending.key, fault, again_in, give_up_after)
-
-
-async def any_failing(connection: Any) -> bool:
-    """Return whether any channel counts as failing."""
-    return bool(await connection.fetchval(ANY_FAILING))
 
 
 async def of_alert(connection: Any, alert_id: UUID) -> list[Delivery]:

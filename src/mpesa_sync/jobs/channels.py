@@ -55,19 +55,15 @@ def channels_of(urls: Sequence[Secret], salt: bytes) -> Mapping[str, Secret]:
         ConfigurationError: names every URL that cannot be used, by its position.
     """
     faults: list[str] = []
-    found: dict[str, Secret] = {}
     silence()
     for position, url in enumerate(urls, start=1):
         try:
             channel_urls.service(url)
         except InvalidInput as error:
             faults.append(f"{ALERT_URLS}, URL {position} of {len(urls)}, {error.message.partition(': ')[2]}")
-            continue
-        names = (channel_urls.name_of(url, salt, digits=digits) for digits in range(4, 65))
-        found[next(name for name in names if found.get(name, url) == url)] = url
     if faults:
         raise ConfigurationError(faults)
-    return found
+    return channel_urls.named(urls, salt)
 
 
 class Sender:

@@ -11,16 +11,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from mpesa_sync.crypto import cipher
 from mpesa_sync.db import alerts, deliveries, history, session, transaction, venue_channels
-from mpesa_sync.db.alerts import Occurrence, StoredAlert
+from mpesa_sync.db.alerts import StoredAlert
 from mpesa_sync.db.deliveries import FAILING_FROM, Pending
 from mpesa_sync.db.pool import Database
 from mpesa_sync.domain.availability import Reason
 from mpesa_sync.errors import KmsKeyError
-from mpesa_sync.jobs import owner_words, words
+from mpesa_sync.jobs import failing, owner_words, words
 from mpesa_sync.jobs.channels import UNREADABLE, VENUE_GONE, Message, Sender
 from mpesa_sync.jobs.pace import Pace
 from mpesa_sync.live import offers
@@ -28,7 +28,6 @@ from mpesa_sync.live.offers import Judge, Known
 from mpesa_sync.monitoring import logs, metrics
 from mpesa_sync.monitoring.names import Event
 from mpesa_sync.secret import Secret
-from mpesa_sync.settings import ALERT_URLS
 from mpesa_sync.sync.alert_kinds import AlertKind
 
 _log: Final = logs.get("jobs")
@@ -101,7 +100,7 @@ class Delivery:
         if fault is None:
             await self._delivered(pending, alert)
             return True
-        await self._failed(pending, alert, fault)
+        await self._failed(pending, fault)
         return False
 
     async def _owners(self, pending: Pending, alert: StoredAlert) -> tuple[Secret | str, Message] | None:
@@ -131,8 +130,8 @@ class Delivery:
 
         async def work(connection: Any) -> None:
             failures = await deliveries.channel_did(connection, pending.audience, pending.channel)
-            if failures >= FAILING_FROM and not await deliveries.any_failing(connection):
-                await alerts.resolve(connection, None, [AlertKind.CHANNEL_FAILING], by=f"channel:{pending.channel}")
+            if failures >= FAILING_FROM:
+                await failing.settle(connection, by=f"channel:{pending.channel}")
             await deliveries.delivered(
                 connection, pending, end_is_told=is_end and pending.notice == "raised", works_again=failures > 0
             )
@@ -141,14 +140,14 @@ class Delivery:
         metrics.alert_deliveries.labels("delivered").inc()
         _log.info(Event.ALERT_DELIVERED, **_facts(pending))
 
-    async def _failed(self, pending: Pending, alert: StoredAlert, fault: str) -> None:
+    async def _failed(self, pending: Pending, fault: str) -> None:
         again_in = self.pace.again_in(pending.attempts + 1)
         give_up_after = timedelta(seconds=self.pace.give_up_after_s)
 
         async def work(connection: Any) -> int:
             failures = await deliveries.channel_failed(connection, pending.audience, pending.channel, fault)
             if failures >= FAILING_FROM:
-                await alerts.count_occurrence(connection, self._failing(pending, alert, fault, failures))
+                await failing.count(connection, now=self.database.clock.now())
             await deliveries.failed(connection, pending, fault, again_in=again_in, give_up_after=give_up_after)
             return failures
 
@@ -160,30 +159,6 @@ class Delivery:
         if failures == FAILING_FROM:
             metrics.alerts.labels(AlertKind.CHANNEL_FAILING).inc()
             _log.error(Event.ALERT_RAISED, kind=AlertKind.CHANNEL_FAILING, cause=fault, channel=pending.channel)
-
-    def _failing(self, pending: Pending, alert: StoredAlert, fault: str, failures: int) -> Occurrence:
-        now = self.database.clock.now()
-        if pending.audience == "operators":
-            what = (
-                f"The channel {pending.channel} has failed {failures} times in a row. Check its URL in {ALERT_URLS}: "
-                "'mpesa-sync alerts test' tries every channel."
-            )
-        else:
-            what = (
-                f"The channel {pending.channel} of a venue's owner has failed {failures} times in a row. Have the "
-                f"venue check it, and set it anew: 'mpesa-sync alerts channel {alert.bar_id} --set'."
-            )
-        return Occurrence(
-            id=uuid4(),
-            bar_id=None,
-            kind=AlertKind.CHANNEL_FAILING,
-            cause=fault,
-            sqlstate=None,
-            what_to_do=what,
-            operation_id=None,
-            first_seen=now,
-            last_seen=now,
-        )
 
     async def _write(self, work: Callable[[Any], Awaitable[Any]]) -> Any:
         return await transaction.once(self.database, session.WRITE, work)

@@ -6,6 +6,7 @@ A URL holds a token or a password. It comes from the environment or the command 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ READ_LIMIT_S: Final = 15.0
 """How long a service may say nothing: Apprise's own 4 s would send a message twice where a service is merely slow."""
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*(?=://)")
 _DIGITS: Final = 4
+_PORTS: Final = range(1, 65_536)
 
 
 def service_of(url: Secret) -> str:
@@ -38,6 +40,20 @@ def name_of(url: Secret, salt: bytes, *, digits: int = _DIGITS) -> str:
     """
     print_ = blake2b(url.reveal().encode("utf-8", "surrogatepass"), key=salt[:64], digest_size=32).hexdigest()
     return f"{service_of(url)}-{print_[:digits]}"
+
+
+def named(urls: Iterable[Secret], salt: bytes) -> dict[str, Secret]:
+    """Return the operators' channels by their short names; the same URL twice is one channel.
+
+    Arguments:
+        urls: in the order of the settings: where two would share a name, the later one's has more digits.
+        salt: of the installation.
+    """
+    found: dict[str, Secret] = {}
+    for url in urls:
+        names = (name_of(url, salt, digits=digits) for digits in range(_DIGITS, 65))
+        found[next(name for name in names if found.get(name, url) == url)] = url
+    return found
 
 
 def asset() -> Any:
@@ -79,6 +95,8 @@ def service(url: Secret) -> Any:
     made = Apprise.instantiate(text, asset=asset())
     if made is None:
         raise InvalidInput("channel", "is not a URL that Apprise knows, or lacks a part that its service needs")
+    if isinstance(made.port, int) and made.port not in _PORTS:
+        raise InvalidInput("channel", f"has a port that there is none of: it must be from 1 to {_PORTS[-1]}")
     if made.socket_read_timeout == type(made).socket_read_timeout:  # no ?rto=… says otherwise
         made.socket_read_timeout = READ_LIMIT_S
     return made

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -77,13 +78,36 @@ def waiting(database: Database) -> int | None:
 
     None where their folder cannot be read: then nobody knows.
     """
-    folder = database.alert_spool
     try:
-        if folder is None or not folder.is_dir():
-            return 0
-        return sum(1 for path in folder.iterdir() if path.suffix in (_WAITING, _TAKEN))
-    except OSError:
+        found = [] if database.alert_spool is None else list(database.alert_spool.iterdir())
+    except FileNotFoundError:
+        return 0
+    except OSError:  # also where a file stands in its place
         return None
+    return sum(1 for path in found if path.suffix in (_WAITING, _TAKEN))
+
+
+def fault(database: Database) -> str | None:
+    """Return why no alert could be kept in the spool, to follow the name of its folder; None: nothing is known.
+
+    Nothing is made: the folder is, with its parents, when it is first needed. A disk that is full is not seen.
+    """
+    folder = database.alert_spool
+    if folder is None:
+        return " is not set"
+    for place in (folder, *folder.absolute().parents):
+        named = "" if place == folder else f" cannot be made: {place}"
+        try:
+            if not stat.S_ISDIR(place.stat().st_mode):
+                return f"{named} is not a folder"
+        except FileNotFoundError:
+            continue
+        except NotADirectoryError:  # one above it is a file, and is named instead
+            continue
+        except OSError as exc:
+            return f"{named} cannot be looked at ({errno.errorcode.get(exc.errno or 0, type(exc).__name__)})"
+        return None if os.access(place, os.W_OK | os.X_OK) else f"{named} cannot be written to by this program"
+    return " cannot be made"
 
 
 async def take_in(database: Database) -> int:

@@ -31,7 +31,7 @@ def create_app(
         framed: whether pages may show each other in frames: for the demo only.
     """
     state = context.state()
-    state[metrics.KEY] = metrics.StoredGauges(context.spare)
+    state[metrics.KEY] = metrics.StoredGauges(context.spare, context.alert_urls)
     app = Litestar(
         route_handlers=[*routes(), *more_routes],
         exception_handlers={

@@ -41,6 +41,7 @@ async def started(serving: Serving, settings: Settings) -> AsyncIterator[Context
                 hub=hub,
                 settings_service=SettingsService(database, callback_url=settings.callback_url),
                 tokens=tokens_of(serving, settings),
+                alert_urls=settings.alert_urls,
             )
 
 

@@ -13,6 +13,7 @@ from mpesa_sync.db.pool import Database
 from mpesa_sync.identity.people import Person
 from mpesa_sync.identity.tokens import Tokens
 from mpesa_sync.live.hub import Hub
+from mpesa_sync.secret import Secret
 from mpesa_sync.sync.settings_service import SettingsService
 
 _KEY: Final = "context"
@@ -24,7 +25,7 @@ class Context:
     """The parts of one serving process.
 
     `spare` has connections of its own, which requests cannot use up. `tokens` is None where no secret for bearer
-    tokens is set.
+    tokens is set. `alert_urls` are the operators' channels of the settings.
     """
 
     database: Database
@@ -32,6 +33,7 @@ class Context:
     hub: Hub
     settings_service: SettingsService
     tokens: Tokens | None
+    alert_urls: tuple[Secret, ...] = ()
 
     def state(self) -> State:
         """Return it as the state of an application, which hands it out as it is."""

@@ -23,6 +23,10 @@ class Deadline:
         self._clock = clock
         self._end = clock.monotonic() + REQUEST_S
 
+    def rest_s(self) -> float:
+        """Return the seconds until the answer is due, 0 where it is overdue: for what can be left out of it."""
+        return max(0.0, self._end - self._clock.monotonic())
+
     def left_s(self) -> float:
         """Return the seconds until the answer is due, at least 1."""
         return max(_LEAST_S, self._end - self._clock.monotonic())

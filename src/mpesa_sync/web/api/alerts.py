@@ -24,6 +24,7 @@ from mpesa_sync.web.api import openapi
 from mpesa_sync.web.api.alert_bodies import NoteOperation
 from mpesa_sync.web.auth import CSRF_HEADER, require_csrf, signed_in
 from mpesa_sync.web.body import json_object
+from mpesa_sync.web.query import require_known
 
 PATH: Final = "/api/alerts"
 MOST: Final = 200
@@ -67,6 +68,7 @@ async def list_(
 ) -> Alerts:
     """Return a page of alerts, those seen last first."""
     await _operator(request)
+    require_known(request, "state", "kind", "bar", "after", "limit")
     if which not in tuple(Which):
         raise InvalidInput("state", f"must be one of {', '.join(Which)}")
     if kind is not None and kind not in tuple(AlertKind):

@@ -21,27 +21,36 @@ def etag(digest: str) -> str:
 def expected(request: Request[Any, Any, Any]) -> frozenset[str] | None:
     """Return the digests that a request asks for; None where it asks for none, or for anything that exists (`*`).
 
-    A weak tag never matches: this is a strong comparison.
+    A weak tag never matches: this is a strong comparison (RFC 9110, 13.1.1). Where all are weak nothing that is stored
+    could match, so that is the fault of the request, and no conflict.
 
     Raises:
-        InvalidInput: it is no list of entity tags.
+        InvalidInput: it is no list of entity tags, or all of them are weak.
     """
     lines = request.headers.getall(IF_MATCH, [])
     if not lines or [line.strip() for line in lines] == ["*"]:
         return None
-    text, at, tags, weak = ",".join(lines), 0, set[str](), False
+    text, at, tags, is_weak = ",".join(lines), 0, set[str](), False
     while at < len(text):
         found = _TAG.match(text, at)
         if found is None:
             raise _malformed()
         at = found.end()
         if found[1]:
-            weak = True
+            is_weak = True
         elif found[2] is not None:
             tags.add(found[2])
-    if not tags and not weak:
-        raise _malformed()
+    if not tags:
+        raise _weak() if is_weak else _malformed()
     return frozenset(tags)
+
+
+def _weak() -> InvalidInput:
+    return InvalidInput(
+        IF_MATCH,
+        'holds only weak tags (W/"…"), which never match: send the tag that GET answered, without W/ where a proxy '
+        "that compresses has put it there",
+    )
 
 
 def _malformed() -> InvalidInput:

@@ -18,6 +18,7 @@ from mpesa_sync.sync.alert_reading import Which
 from mpesa_sync.web import alert_view, context, views
 from mpesa_sync.web.operator import alerts_page
 from mpesa_sync.web.operator_texts import text
+from mpesa_sync.web.query import require_known
 from mpesa_sync.web.staff import session as staff
 
 _ONE: Final = alert_view.LIST + "/{alert_id:uuid}"
@@ -34,6 +35,7 @@ async def show(
     session = await _operator(request)
     if session is None:
         return staff.to_sign_in(request)
+    require_known(request, "state", "bar", "after")
     chosen = Which(which) if which in tuple(Which) else Which.OPEN
     view = await alerts_page.read(context.of(request), session, chosen=chosen, bar=bar, after=after)
     return staff.page("alerts.html", view)

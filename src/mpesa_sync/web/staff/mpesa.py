@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -146,8 +147,9 @@ async def _not_saved(request: Request[Any, Any, Any], posted: _Posted, error: Mp
     if isinstance(error, StaleForm):
         shown = {"conflict": mpesa_page.Conflict(error, posted.fields, posted.is_switch)}
     try:
-        view = await mpesa_page.read(context.of(request), posted.session, posted.change.bar_id, **shown)
-    except DatabaseFault:
+        async with asyncio.timeout(posted.deadline.rest_s()):
+            view = await mpesa_page.read(context.of(request), posted.session, posted.change.bar_id, **shown)
+    except (DatabaseFault, TimeoutError):
         raise error from None
     if view.conflict is not None and not view.conflict.differs:
         # Somebody else has done just that, or the same person with a second press.
