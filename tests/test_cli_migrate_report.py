@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mpesa_sync.cli import migration_report
 from mpesa_sync.migration.report import Quarantined, Run, RunReport, RunState
 from tests.support.cli import cli
+from tests.support.migrate_cli import OUTCOMES
 from tests.support.venues import add_bar
 
 
@@ -28,6 +34,8 @@ async def test_the_report_file_holds_everything_and_is_private(database_url: str
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     kept = json.loads(file.read_text())
     assert kept["exit_code"] == 3
+    assert kept["next"] in " ".join(ended.out.split())
+    assert " ".join(ended.out.split()).startswith(kept["says"])
     assert len(kept["records"]) == migration_report.LISTED + 2
     assert {record["sqlstate"] for record in kept["records"]} == {"23514"}
     assert str(bar) in {record["bar_id"] for record in kept["records"]}
@@ -97,6 +105,7 @@ def test_every_ending_has_words_and_a_next_command(capsys: pytest.CaptureFixture
         run_of(fault="Gone.", state=RunState.FAILED, quarantined=1, records=[record]),
         run_of(limit="max_changes", state=RunState.CANCELLED, deferred=3),
         run_of(limit="max_errors", state=RunState.FAILED, quarantined=1, records=[record]),
+        run_of(limit="throttle", fault="4 sessions wait for locks", state=RunState.FAILED),
         run_of(state=RunState.INTERRUPTED),
         run_of(dry_run=True, state=RunState.PLANNED, drifted=1, quarantined=1, records=[record]),
         run_of(dry_run=True, state=RunState.PLANNED, warnings={"two_active": 3}),
@@ -105,3 +114,33 @@ def test_every_ending_has_words_and_a_next_command(capsys: pytest.CaptureFixture
         lines = capsys.readouterr().out.splitlines()
         assert any(line.startswith("Next: ") for line in lines)
         assert all(len(line) <= 80 for line in lines), lines
+
+
+@given(
+    counts=st.lists(st.integers(0, 10**7), min_size=6, max_size=6),
+    in_sync=st.integers(0, 10**9),
+    records=st.lists(st.sampled_from(["23514", "P0001", "57014", "40P01", "42501", "22001", None]), max_size=45),
+    dry_run=st.booleans(),
+)
+def test_the_counts_that_are_printed_add_up(
+    counts: list[int], in_sync: int, records: list[str | None], dry_run: bool
+) -> None:
+    """Issue 5, point 6: looked at = in sync + drifted, drifted = the outcomes; lists end after 20, causes add up."""
+    counts[4] = len(records)
+    outcomes = dict(zip(OUTCOMES, counts, strict=True))
+    drifted = sum(counts)
+    kept = [Quarantined(bar_id=UUID(int=at), code="c", message="No.", sqlstate=s) for at, s in enumerate(records)]
+    run = run_of(
+        **outcomes, drifted=drifted, consistent=in_sync, scanned=in_sync + drifted, dry_run=dry_run, records=kept
+    )
+    with redirect_stdout(StringIO()) as printed:
+        migration_report.show(run)
+    lines = printed.getvalue().splitlines()
+    number = [int(found[1].replace(",", "")) for line in lines if (found := re.match(r"  +([\d,]+)  +[a-z]", line))]
+    assert number[0] == number[1] + number[2]
+    assert number[2] == sum(number[3:])
+    assert sum(line.startswith("  00000000-") for line in lines) == min(len(kept), migration_report.LISTED)
+    if len(kept) > migration_report.LISTED:
+        below = " ".join(printed.getvalue().partition("Altogether:")[2].partition("\n\n")[0].split())
+        assert sum(int(found) for found in re.findall(r"(\d+) × ", below)) == len(kept)
+    assert all(len(line) <= 80 for line in lines)

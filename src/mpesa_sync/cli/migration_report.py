@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 import msgspec
@@ -11,11 +12,16 @@ from mpesa_sync.cli import output
 from mpesa_sync.cli.exit_codes import ExitCode
 from mpesa_sync.domain.availability import BarWarning
 from mpesa_sync.domain.remedies import WARNINGS
+from mpesa_sync.migration.options import RunOptions
 from mpesa_sync.migration.report import Quarantined, Run, RunState
-from mpesa_sync.migration.run import RunOptions
 
 LISTED: Final = 20
 """Quarantined records that are listed for a person; `--report` and the log have all of them."""
+CAUSES: Final = 5
+"""Causes that are counted one by one below such a list."""
+
+THROTTLED: Final = "throttle"
+"""The limit of a run that held back for others until its bound; `Run.fault` is then the reason, as shown."""
 
 _OUTCOMES: Final = {
     "fixed": "fixed",
@@ -28,9 +34,15 @@ _OUTCOMES: Final = {
 _PLANNED: Final = {"deferred": "would be corrected", "quarantined": "would be set aside, see below"}
 """The same, of a dry run."""
 
+_ASKED: Final = {RunState.PAUSED: "Paused", RunState.CANCELLED: "Cancelled"}
+"""How a run ends that somebody else asked to end."""
+
 
 def exit_code(run: Run) -> ExitCode:
-    """Return what the run comes to: 130, 6, 1, 5, 3, 0, the first that applies; 2 for drift that a dry run found."""
+    """Return what the run comes to: 130, 6, 1, 5, 3, 0, the first that applies.
+
+    2 for drift that a dry run found, and where somebody has paused or cancelled it: changes are pending.
+    """
     report = run.report
     if report.state is RunState.INTERRUPTED:
         return ExitCode.INTERRUPTED
@@ -40,17 +52,21 @@ def exit_code(run: Run) -> ExitCode:
         return ExitCode.ERROR
     if report.dry_run:
         return ExitCode.DRIFT if report.drifted else ExitCode.OK
-    if not report.verified:
+    if report.state in _ASKED:
+        return ExitCode.DRIFT
+    if report.verified is False:
         return ExitCode.UNVERIFIED
     return ExitCode.QUARANTINED if report.quarantined else ExitCode.OK
 
 
-def whole(run: Run, *, place: Place, options: RunOptions) -> bytes:
-    """Return all that is known of a run as JSON, for `--report`."""
+def whole(run: Run, *, place: Place, options: RunOptions | None) -> bytes:
+    """Return all that is known of a run as JSON, for `--report`: every record, however many a person is shown."""
     content = msgspec.to_builtins(run) | {
         "database": {"name": place.database, "host": place.host},
         "options": msgspec.to_builtins(options),
         "exit_code": int(exit_code(run)),
+        "says": _headline(run)[0],
+        "next": _next(run),
     }
     return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
 
@@ -107,12 +123,15 @@ def _headline(run: Run) -> tuple[str, str]:
             return "Dry run: every bar is in sync. Nothing was written.", "green"
         changes = output.count(planned_changes(run), "bar")
         return f"Dry run: {changes} would be corrected. Nothing was written.", "yellow"
+    so_far = f"{output.count(report.fixed, 'bar')} corrected so far, and that stays."
     if code is ExitCode.INTERRUPTED:
-        return f"Interrupted: {output.count(report.fixed, 'bar')} corrected so far, and that stays.", "yellow"
+        return f"Interrupted: {so_far}", "yellow"
+    if report.state in _ASKED and run.fault is None and run.limit is None:
+        return f"{_ASKED[report.state]}, as it was asked: {so_far}", "yellow"
     if code is ExitCode.LIMIT:
         return _limit(run), "red"
     if code is ExitCode.ERROR:
-        return f"Stopped: {run.fault} {output.count(report.fixed, 'bar')} corrected so far, and that stays.", "red"
+        return f"Stopped: {run.fault} {so_far}", "red"
     if code is ExitCode.UNVERIFIED:
         return (
             "Not verified: other programs make bars drift faster than they are corrected, so no pass over all "
@@ -122,6 +141,11 @@ def _headline(run: Run) -> tuple[str, str]:
     if code is ExitCode.QUARANTINED:
         left = output.count(report.quarantined, "record")
         return f"Done, but for {left} in quarantine. Every other bar is in sync, verified.", "yellow"
+    if report.verified is None:
+        return f"Taken back: {output.count(report.fixed, 'bar')} as before.", "green"
+    if run.outside:
+        left = output.count(run.outside, "bar")
+        return f"Done: every bar of the plan is in sync, verified. {left} outside of it drifted.", "yellow"
     return "Done: every bar is in sync, verified.", "green"
 
 
@@ -129,6 +153,9 @@ def _limit(run: Run) -> str:
     if run.limit == "max_errors":
         quarantined = output.count(run.report.quarantined, "record")
         return f"Stopped by --max-errors: {quarantined} could not be corrected. What was corrected stays."
+    if run.limit == THROTTLED:
+        fixed = output.count(run.report.fixed, "bar")
+        return f"Stopped, for it has held back long enough: {run.fault}. {fixed} corrected so far, and that stays."
     changes = output.count(planned_changes(run), "bar")
     return f"Refused by --max-changes: {changes} would be corrected. Nothing was written."
 
@@ -169,28 +196,45 @@ def _show_quarantined(records: list[Quarantined]) -> None:
     output.result()
     output.result("Quarantined; they stay as they were:", "bold")
     for record in records[:LISTED]:
-        state = f"SQLSTATE {record.sqlstate}" if record.sqlstate else record.code
         tried = f", attempts: {record.attempts}" if record.attempts else ""
-        output.result(f"  {record.bar_id}  {state}{tried}")
+        output.result(f"  {record.bar_id}  {_cause(record)}{tried}")
         output.results(output.labelled("", record.message, indent=4))
     if len(records) > LISTED:
-        output.result(f"  … and {len(records) - LISTED:,} more; '--report FILE' and the log have all of them.")
+        output.result(f"  … and {len(records) - LISTED:,} more; 'mpesa-sync migrate quarantine list' has all of them.")
+        causes = Counter(map(_cause, records)).most_common()
+        shown = [f"{number:,} × {cause}" for cause, number in causes[:CAUSES]]
+        others = sum(number for _, number in causes[CAUSES:])
+        if others:
+            shown.append(f"{others:,} × other causes")
+        output.results(output.labelled("  Altogether: ", ", ".join(shown), indent=14))
+
+
+def _cause(record: Quarantined) -> str:
+    return f"SQLSTATE {record.sqlstate}" if record.sqlstate else record.code
 
 
 def _next(run: Run) -> str:
     code, report = exit_code(run), run.report
+    resume = f"'mpesa-sync migrate resume {report.run}' goes on; what is corrected is not done twice."
     if code is ExitCode.OK:
         return "'mpesa-sync check' looks again whenever you like."
+    if report.state is RunState.CANCELLED and run.limit is None:
+        return "'mpesa-sync migrate' begins anew."
+    if report.state is RunState.PAUSED:
+        return resume if run.fault is None else f"remove what is in the way; then {resume}"
     if code is ExitCode.DRIFT:
-        if not planned_changes(run):
+        if run.records and not planned_changes(run):
             return f"'mpesa-sync explain {run.records[0].bar_id}' says what is in the way."
         return "'mpesa-sync migrate' corrects them; 'mpesa-sync check' lists them."
     if code is ExitCode.INTERRUPTED:
-        return "run it again to go on; what is corrected is not done twice."
+        return "run it again to go on." if report.dry_run or not report.settled else resume
     if code is ExitCode.LIMIT and run.limit == "max_changes":
         return "'mpesa-sync check' lists them; run it again with a higher --max-changes if they are right."
     if code is ExitCode.UNVERIFIED:
         return "find the program that writes one field alone ('mpesa-sync explain BAR'), then run it again."
-    if report.quarantined:
-        return f"'mpesa-sync explain {run.records[0].bar_id}'; remove the cause, then run it again."
+    if run.records:
+        return (
+            f"'mpesa-sync explain {run.records[0].bar_id}'; remove the cause, then "
+            "'mpesa-sync migrate quarantine retry'."
+        )
     return "remove the cause, then run it again; what is corrected is not done twice."

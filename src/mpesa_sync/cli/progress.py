@@ -1,49 +1,32 @@
-"""Progress of a migration on stderr: a bar on a terminal, plain lines otherwise. Never above 100 %."""
+"""Progress of a migration on stderr: one line on a terminal, plain lines otherwise. Never above 100 %."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.text import Text
 
 from mpesa_sync.cli import output
+from mpesa_sync.cli.progress_line import fitted, line, percent
 from mpesa_sync.migration.report import Progress as Moment
+
+__all__ = ["drawn", "line", "on_a_terminal", "percent", "shown"]
 
 FIRST_LINES_S: Final = (1.0, 5.0)
 LINES_EVERY_S: Final = 30.0
 """When plain lines come: after 1 s, after 5 s, then every 30 s."""
-_WORDS: Final = {
-    "detecting": "Looking at all bars",
-    "correcting": "Correcting",
-    "verifying": "Verifying: looking at all bars again",
-}
-
-
-def percent(moment: Moment) -> int:
-    """Return how much of the phase is done, 0 to 100, rounded down: 100 only where nothing is left."""
-    return min(100, 100 * moment.settled // moment.total) if moment.total else 0
-
-
-def line(moment: Moment, elapsed_s: float) -> str:
-    """Return one moment as a plain line."""
-    parts = [_WORDS.get(moment.phase, moment.phase)]
-    if moment.total:
-        settled = min(moment.settled, moment.total)
-        parts[0] += f": {settled:,} of {moment.total:,} bars ({percent(moment)} %)"
-        parts += _outcomes(moment)
-    return f"{', '.join(parts)}; {elapsed_s:.0f} s"
-
-
-def _outcomes(moment: Moment) -> list[str]:
-    report = moment.report
-    counted = {"fixed": report.fixed, "already right": report.already_consistent, "quarantined": report.quarantined}
-    return [f"{number:,} {words}" for words, number in counted.items() if number or words == "fixed"]
+REDRAWN_PER_S: Final = 5
+_BAR_WIDTH: Final = 20
+_LEAST_WIDTH_WITH_BAR: Final = 100
+"""Narrower terminals have better use for the room than a drawn bar."""
 
 
 def on_a_terminal() -> bool:
@@ -64,31 +47,44 @@ async def shown() -> AsyncIterator[Callable[[Moment], None]]:
 
 @contextmanager
 def _bar() -> Iterator[Callable[[Moment], None]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        TextColumn("{task.fields[counts]}"),
-        TimeElapsedColumn(),
-    )
     console = Console(file=sys.stderr, highlight=False)
-    with Progress(*columns, console=console, transient=True) as progress, _logs_above_the_bar():
-        task = progress.add_task("", total=None, counts="")
-        yield lambda moment: _draw(progress, task, moment)
+    drawn = _Drawn()
+    with (
+        Live(drawn, console=console, transient=True, refresh_per_second=REDRAWN_PER_S),
+        _logs_above_the_bar(),
+    ):
+        yield drawn.take
 
 
-def _draw(progress: Progress, task: TaskID, moment: Moment) -> None:
-    counts = ""
-    if moment.total:
-        counts = f"{percent(moment)} % of {moment.total:,}, {moment.report.fixed:,} fixed"
-        if moment.report.quarantined:
-            counts += f", {moment.report.quarantined:,} quarantined"
-    progress.update(
-        task,
-        description=_WORDS.get(moment.phase, moment.phase).partition(":")[0],
-        total=moment.total or None,
-        completed=min(moment.settled, moment.total),
-        counts=counts,
-    )
+class _Drawn:
+    """The line of the latest moment, drawn anew as time goes by and as wide as the terminal is by then."""
+
+    def __init__(self) -> None:
+        self._moment: Moment | None = None
+        self._began = time.monotonic()
+
+    def take(self, moment: Moment) -> None:
+        self._moment = moment
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self._moment is not None:
+            yield drawn(self._moment, time.monotonic() - self._began, options.max_width, ascii_only=options.ascii_only)
+
+
+def drawn(moment: Moment, elapsed_s: float, width: int, *, ascii_only: bool = False) -> Text:
+    """Return one moment as one line of a terminal of `width` columns; the last one stays free, so it never wraps."""
+    room, bar = width - 1, Text()
+    if width >= _LEAST_WIDTH_WITH_BAR and moment.total > 0:
+        full = _BAR_WIDTH * percent(moment) // 100
+        bar.append(("#" if ascii_only else "━") * full, style="green")
+        bar.append(("-" if ascii_only else "━") * (_BAR_WIDTH - full), style="dim")
+        bar.append(" ")
+    words = fitted(moment, elapsed_s, room - bar.cell_len)
+    if ascii_only:
+        words = words.encode("ascii", "replace").decode()
+    text = bar.append(words, style="yellow" if moment.throttle else "cyan")
+    text.no_wrap, text.overflow, text.end = True, "crop", ""
+    return text
 
 
 @contextmanager

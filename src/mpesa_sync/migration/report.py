@@ -14,12 +14,18 @@ class RunState(StrEnum):
 
     RUNNING = "running"
     """It has not ended."""
+    PAUSING = "pausing"
+    """It will pause after the batch in hand."""
+    VERIFYING = "verifying"
+    PAUSED = "paused"
+    """Somebody asked for it, or a fault of the whole stopped it: `migrate resume` goes on."""
     PLANNED = "planned"
     """A dry run: found, nothing written."""
     DONE = "done"
     CANCELLED = "cancelled"
     """A limit refused it before anything was written."""
     FAILED = "failed"
+    """The verification found drift, or a limit stopped it."""
     INTERRUPTED = "interrupted"
 
 
@@ -110,6 +116,10 @@ class RunReport(msgspec.Struct, kw_only=True):
         """Add to the counter of an outcome."""
         setattr(self, outcome.value, getattr(self, outcome.value) + number)
 
+    def of(self, outcome: Outcome) -> int:
+        """Return the counter of an outcome."""
+        return int(getattr(self, outcome.value))
+
     @property
     def settled(self) -> int:
         """Return how many drifted bars have an outcome."""
@@ -119,8 +129,9 @@ class RunReport(msgspec.Struct, kw_only=True):
 class Run(msgspec.Struct, kw_only=True):
     """A finished run: its report, and what does not fit into counters.
 
-    `installed`: the schema `mpesa_sync` was absent and was created. `limit`: which limit stopped it. `fault`:
-    what ended a failed run, safe to show. `warnings`: counts over all bars.
+    `installed`: the schema `mpesa_sync` was absent and was created. `limit`: which limit stopped it. `fault`: what
+    paused it, safe to show. `warnings`: counts over all bars. `outside`: bars that are drifted and none of this run's,
+    as its verification saw.
     """
 
     report: RunReport
@@ -128,13 +139,19 @@ class Run(msgspec.Struct, kw_only=True):
     warnings: dict[str, int] = msgspec.field(default_factory=dict)
     hidden: int = 0
     exposed: int = 0
+    outside: int = 0
     installed: bool = False
     limit: str | None = None
     fault: str | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """A moment of a run. `settled` of `total` drifted bars have an outcome; `batch_ms` is of the last batch."""
+    """A moment of a run. `settled` of `total` drifted bars have an outcome; `batch_ms` is of the last batch.
+
+    `target_ms`: what a batch should take, None where its size is fixed. `rate`: bars settled a second, lately; 0
+    where nothing is known yet. `eta_s`: seconds that the rest of the phase will take at that rate. `throttle`: why
+    the run holds back now. `cursor`: the last bar settled. `checkpoint_s`: seconds since the last commit.
+    """
 
     phase: str
     settled: int
@@ -142,3 +159,9 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     report: RunReport
     batch_size: int = 0
     batch_ms: float = 0.0
+    target_ms: float | None = None
+    rate: float = 0.0
+    eta_s: float | None = None
+    throttle: str | None = None
+    cursor: UUID | None = None
+    checkpoint_s: float | None = None
