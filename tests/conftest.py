@@ -78,6 +78,12 @@ def unnoticed_template(server_url: str) -> str:
 
 
 @pytest.fixture(scope="session")
+def guarded_template(server_url: str) -> str:
+    """Name of a database like the greenfield one with its guards, as `db init` makes it."""
+    return asyncio.run(databases.make_template(server_url, guarded=True))
+
+
+@pytest.fixture(scope="session")
 def clerk(server_url: str) -> Iterator[databases.Clerk]:
     """Who makes the databases of the tests and drops them again."""
     clerk = databases.Clerk(server_url)
@@ -89,6 +95,26 @@ def clerk(server_url: str) -> Iterator[databases.Clerk]:
 def unnoticed_url(clerk: databases.Clerk, unnoticed_template: str) -> Iterator[str]:
     """A fresh database without notice triggers."""
     yield from _cloned(clerk, unnoticed_template)
+
+
+@pytest.fixture
+def guarded_url(clerk: databases.Clerk, guarded_template: str) -> Iterator[str]:
+    """A fresh database with guards in mode heal: no committed state is drifted."""
+    yield from _cloned(clerk, guarded_template)
+
+
+@pytest.fixture
+async def guarded_db(guarded_url: str) -> AsyncIterator[Database]:
+    """`mpesa_sync.connect` to a fresh guarded database, with the key of this test run."""
+    async with connect(guarded_url, kms_keys=[KEY]) as database:
+        yield database
+
+
+@pytest.fixture
+async def guarded_sql(guarded_url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A plain connection to the guarded database: another program."""
+    async with databases.plain(guarded_url) as connection:
+        yield connection
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_help_of_every_command_has_an_example(path: tuple[str, ...]) -> None:
     ended = cli(*path, "--help")
     assert (ended.code, ended.err) == (0, "")
     assert max(map(len, ended.out.splitlines())) <= 80
-    is_group = path in {("alerts",), ("db",), ("keys",), ("staff",)}
+    is_group = path in {("alerts",), ("db",), ("guard",), ("keys",), ("staff",)}
     if not is_group:
         assert "Examples:" in ended.out
         assert " ".join(("  mpesa-sync", *path)) in ended.out

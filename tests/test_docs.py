@@ -30,7 +30,7 @@ COMMANDS: Final = sorted(
         for match in re.finditer(r"^\$ mpesa-sync ((?:[a-z]+ ?)+)", block, re.MULTILINE)
     }
 )
-GROUPS: Final = {"alerts", "db", "keys", "staff"}
+GROUPS: Final = {"alerts", "db", "guard", "keys", "staff"}
 """Commands that need a second word."""
 
 

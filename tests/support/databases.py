@@ -19,6 +19,7 @@ from mpesa_sync.db import migrations
 from mpesa_sync.db import notices as notice_triggers
 from mpesa_sync.db.installation import Mode
 from mpesa_sync.db.pool import connect
+from mpesa_sync.sync import guards
 
 _CREATE: Final = "create database {} template {} encoding 'UTF8' strategy file_copy"
 _DROP: Final = "drop database if exists {} with (force)"
@@ -95,9 +96,12 @@ async def quick_sign_in(server_url: str) -> None:
         )
 
 
-async def make_template(server_url: str, *, platform_only: bool = False, notices: bool = True) -> str:
+async def make_template(
+    server_url: str, *, platform_only: bool = False, notices: bool = True, guarded: bool = False
+) -> str:
     """Create a database with the platform's tables (and, unless told otherwise, our schema); return its name.
 
+    `guarded`: with guards, as `db init` leaves it; most tests make drift, and must be able to.
     `notices`: False takes the notice triggers away again, as in a database that mpesa-sync is attached to.
     """
     url = await make_database(server_url)
@@ -108,6 +112,8 @@ async def make_template(server_url: str, *, platform_only: bool = False, notices
     else:
         async with connect(url) as database:
             await migrations.migrate(database, mode=Mode.GREENFIELD, create_platform_tables=True)
+            if guarded:
+                await guards.install(database)
         if not notices:
             async with plain(url) as connection:
                 await notice_triggers.remove(connection)

@@ -78,7 +78,8 @@ class Machine:
     Arguments:
         kinds: the kinds of actors, one entry for each chance to be drawn.
         always_consistent: demand after every commit, whoever made it, that no bar is drifted.
-        modelled: hold everything committed against the model; not for actors that do not say what they change.
+        modelled: hold everything committed against the model; not for actors that do not say what they change, nor
+            with guards, which write, too, and make a COMMIT wait.
     """
 
     def __init__(
@@ -197,7 +198,7 @@ class Machine:
     async def _committed(self, seat: Seat, observer: Any) -> None:
         assert seat.given is not None
         assert seat.actor is not None
-        for change in seat.given.changes:
+        for change in seat.given.changes if self._modelled else ():
             self._model[change.bar] = _changed(self._model[change.bar], change)
         seen = await see_all(observer)
         self.tally.drift_seen += any(bar.drifted for bar in seen.values())

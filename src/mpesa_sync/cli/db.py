@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mpesa_sync.bootstrap import Opened
-from mpesa_sync.cli import output, status
+from mpesa_sync.cli import guard, output, status
 from mpesa_sync.cli.exit_codes import ExitCode
 from mpesa_sync.cli.options import DatabaseUrl, examples, group, names
 from mpesa_sync.cli.prompt import YES, agreed
@@ -18,6 +18,7 @@ from mpesa_sync.db.installation import Mode
 from mpesa_sync.db.migrations import SchemaState
 from mpesa_sync.db.shape import Shape
 from mpesa_sync.errors import SchemaError
+from mpesa_sync.sync import guards
 
 _CONSEQUENCE = "This removes the schema mpesa_sync with all of its history, alerts and journals. It cannot be undone."
 
@@ -80,12 +81,15 @@ def init(
             mode=Mode.GREENFIELD if make else Mode.ATTACHED,
             create_platform_tables=make,
         )
+        guarded = await guards.install_with(opened.database, applied)
         async with opened.database.reading() as connection:
             mode = await installation.mode(connection)
             after = await migrations.state(connection)
         if not after.is_current or mode is None:
             raise SchemaError("The schema mpesa_sync is not there after its installation. Run 'mpesa-sync db status'.")
         _print_installed(before, after, mode, made=make, changed=bool(applied))
+        if guarded is not None:
+            return guard.report_installed(guarded)
         return ExitCode.OK
 
     return on_database(context, database_url, work)

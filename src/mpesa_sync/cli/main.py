@@ -29,6 +29,7 @@ COMMANDS: Final = (
     "mpesa_sync.cli.explain",
     "mpesa_sync.cli.migrate",
     "mpesa_sync.cli.repair",
+    "mpesa_sync.cli.guard",
     "mpesa_sync.cli.db",
     "mpesa_sync.cli.keys",
     "mpesa_sync.cli.staff",
@@ -46,8 +47,8 @@ _EPILOG: Final = (
     + "\n\n\b\nThe database: --database-url, else MPESA_SYNC_DATABASE_URL, else the embedded\n"
     "server in ./.mpesa-sync, where there is one.\n\n\b\n"
     "Exit codes: 0 in sync or done, 1 error, 2 drift, 3 finished with quarantined\n"
-    "records, 5 verification failed, 6 a limit stopped it, 64 wrong usage or\n"
-    "settings, 130 interrupted."
+    "records, 4 another run owns it, 5 verification failed, 6 a limit stopped it,\n"
+    "64 wrong usage or settings, 130 interrupted."
 )
 
 

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
 
-from mpesa_sync.db import installation, notices, session, transaction
+from mpesa_sync.db import guard_triggers, installation, notices, session, transaction
 from mpesa_sync.db.installation import Mode
+from mpesa_sync.db.patience import between_writers
 from mpesa_sync.db.pool import Database
 from mpesa_sync.errors import SchemaError
 from mpesa_sync.monitoring import logs
@@ -125,6 +126,11 @@ def platform_tables() -> str:
     return (resources.files("mpesa_sync.db") / "schema" / "platform.sql").read_text("utf-8")
 
 
+async def lock(connection: Any) -> None:
+    """Wait for every other program that migrates, installs or removes, until this transaction ends."""
+    await connection.execute(_LOCK_STATEMENT, _LOCK)
+
+
 async def state(connection: Any) -> SchemaState:
     """Return how far the schema is; reads only."""
     newest = available()[-1].version
@@ -152,7 +158,7 @@ async def migrate(database: Database, *, mode: Mode, create_platform_tables: boo
     """
 
     async def work(connection: Any) -> list[Migration]:
-        await connection.execute(_LOCK_STATEMENT, _LOCK)
+        await lock(connection)
         if await connection.fetchval(_FOREIGN):
             raise SchemaError("This database has a schema mpesa_sync that mpesa-sync did not make. It is left alone.")
         if create_platform_tables:
@@ -200,9 +206,10 @@ async def uninstall(database: Database) -> None:
     """
 
     async def work(connection: Any) -> None:
-        await connection.execute(_LOCK_STATEMENT, _LOCK)
+        await lock(connection)
         if await connection.fetchval(_FOREIGN):
             raise SchemaError("The schema mpesa_sync of this database was not made by mpesa-sync. It is left alone.")
+        await guard_triggers.remove(connection)
         await notices.remove(connection)
         if await connection.fetchval(_EXISTS):
             dependents = [row["dependent"] for row in await connection.fetch(_DEPENDENTS)]
@@ -213,4 +220,4 @@ async def uninstall(database: Database) -> None:
                 )
         await connection.execute(_UNINSTALL)
 
-    await transaction.once(database, session.SCHEMA, work)
+    await between_writers(database, work)

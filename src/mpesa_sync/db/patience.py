@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
+from mpesa_sync.backoff import Backoff
+from mpesa_sync.db import session, transaction
 from mpesa_sync.db.pool import Database
 from mpesa_sync.errors import DatabaseFault, OutcomeUnknown, PoolExhausted, TransientFault
 
 T = TypeVar("T")
+GAPS: Final = Backoff(max_retries=40, base_s=0.25, cap_s=2.0, total_s=30.0)
+"""For `between_writers`: each try holds up the platform's writers for at most 0.25 s, and between two they go on."""
+_HELD: Final = ("55P03", "40P01")
 
 
 async def patiently(
@@ -56,3 +61,32 @@ async def once_more(call: Callable[[], Awaitable[T]]) -> T:
         raise
     except (TransientFault, OutcomeUnknown):
         return await call()
+
+
+async def between_writers(database: Database, work: Callable[[Any], Awaitable[T]], *, tries: Backoff = GAPS) -> T:
+    """Do `work`, which locks whole tables of the platform, in a short transaction; again where a lock cannot be had.
+
+    A try that waits for a table makes the writers behind it wait, too: so it waits for 0.25 s at most
+    (`session.GUARDS`), and then lets them pass (G4).
+
+    Raises:
+        TransientFault: other programs held a table during every try, or the database was lost. Nothing was changed.
+        MpesaSyncError: anything else, at once.
+    """
+    clock = database.clock
+    started, attempt = clock.monotonic(), 0
+    while True:
+        attempt += 1
+        try:
+            return await transaction.once(database, session.GUARDS, work)
+        except TransientFault as fault:
+            if fault.sqlstate not in _HELD:
+                raise
+            wait_s = tries.delay_s(attempt, clock.monotonic() - started)
+            if wait_s is None:
+                raise TransientFault(
+                    f"Other programs held bars or mpesa_credentials during all of {attempt} tries. Nothing was "
+                    "changed, and nobody was held up for long. Try again while no long transaction runs.",
+                    sqlstate=fault.sqlstate,
+                ) from fault
+            await clock.sleep(wait_s)

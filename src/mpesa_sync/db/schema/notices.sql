@@ -1,4 +1,5 @@
--- The notice triggers on the platform's tables: run in a database of our own (greenfield) only. Deferred constraint
+-- The notice triggers on the platform's tables, but the one for updates of bars, which stands in notices_of_bars*.sql: run
+-- in a database of our own (greenfield), and by `guard install` in another one. Deferred constraint
 -- triggers, so that they speak at commit, whatever order a writer works in; ENABLE ALWAYS, so that a restore or a
 -- logical apply is heard, too; WHEN on the columns that customers can see, so that other updates cost nothing.
 
@@ -6,12 +7,6 @@ create constraint trigger mpesa_sync_notice_insert after insert on public.bars
   deferrable initially deferred for each row execute function mpesa_sync.notice_bar_v1();
 create constraint trigger mpesa_sync_notice_delete after delete on public.bars
   deferrable initially deferred for each row execute function mpesa_sync.notice_bar_v1();
-create constraint trigger mpesa_sync_notice_update after update on public.bars
-  deferrable initially deferred for each row
-  when ((old.id, old.name, old.slug, old.active, old.mpesa_enabled, old.payment_cash_enabled, old.payment_card_enabled)
-        is distinct from
-        (new.id, new.name, new.slug, new.active, new.mpesa_enabled, new.payment_cash_enabled, new.payment_card_enabled))
-  execute function mpesa_sync.notice_bar_v1();
 create trigger mpesa_sync_notice_truncate after truncate on public.bars
   for each statement execute function mpesa_sync.notice_all_v1();
 
@@ -30,7 +25,6 @@ create trigger mpesa_sync_notice_truncate after truncate on public.mpesa_credent
 
 alter table public.bars enable always trigger mpesa_sync_notice_insert;
 alter table public.bars enable always trigger mpesa_sync_notice_delete;
-alter table public.bars enable always trigger mpesa_sync_notice_update;
 alter table public.bars enable always trigger mpesa_sync_notice_truncate;
 alter table public.mpesa_credentials enable always trigger mpesa_sync_notice_insert;
 alter table public.mpesa_credentials enable always trigger mpesa_sync_notice_delete;
