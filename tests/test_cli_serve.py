@@ -27,7 +27,7 @@ async def test_it_starts_from_nothing_and_stops_with_an_open_stream(tmp_path: Pa
     async with served(tmp_path) as serving, httpx.AsyncClient(base_url=serving.url) as client:
         assert (await client.get("/readyz")).json() == {
             "ready": True,
-            "checks": {"database": "ok", "feed": "ok (notices)"},
+            "checks": {"database": "ok", "feed": "ok (notices)", "reconciler": "ok (repair)"},
         }
         assert oct((tmp_path / ".mpesa-sync" / "kms.key").stat().st_mode & 0o777) == "0o600"
         assert oct((tmp_path / ".mpesa-sync" / "jwt.key").stat().st_mode & 0o777) == "0o600"

@@ -31,6 +31,8 @@ ALERT_REPEAT_MINUTES: Final = "MPESA_SYNC_ALERT_REPEAT_MINUTES"
 ALERT_SPOOL: Final = "MPESA_SYNC_ALERT_SPOOL"
 ALLOW_SANDBOX: Final = "MPESA_SYNC_ALLOW_SANDBOX"
 OLD_KMS_KEYS: Final = "MPESA_SYNC_OLD_KMS_KEYS"
+RECONCILE: Final = "MPESA_SYNC_RECONCILE"
+RECONCILE_BUDGET: Final = "MPESA_SYNC_RECONCILE_BUDGET"
 LOG_FORMAT: Final = "MPESA_SYNC_LOG_FORMAT"
 LOG_LEVEL: Final = "MPESA_SYNC_LOG_LEVEL"
 KMS_KEY: Final = "MPESA_KMS_KEY"
@@ -52,6 +54,8 @@ DOCUMENTED: Final[Mapping[str, str]] = {
     KMS_KEY: "the key of the stored secrets, exactly 32 ASCII characters; needed only to open or seal them",
     OLD_KMS_KEYS: 'earlier keys that still open stored secrets, as a JSON list: ["…", "…"]',
     ALLOW_SANDBOX: "whether sandbox credentials may serve customers: true or false",
+    RECONCILE: "what background work does about venues that drift: repair, or only observe and report",
+    RECONCILE_BUDGET: "how many venues it repairs in an hour at most (100); then it alerts instead",
     LOG_FORMAT: "how log lines on stderr are written: console (default) or json",
     LOG_LEVEL: "the lowest level that is logged: debug, info, warning or error",
 }
@@ -63,18 +67,19 @@ _LATER: Final = frozenset(
         "JWKS_URL",
         "ALLOWED_ORIGINS",
         "CREDENTIAL_CHECK",
-        "RECONCILE",
     )
 )
 """Of spec section 7, read by later versions: one environment may serve several versions, so they are no fault."""
 
 _LONGEST_REPEAT_MINUTES: Final = 10_080
+_LARGEST_BUDGET: Final = 1_000_000
 SPOOL: Final = Path(".mpesa-sync/alerts")
 """Where alerts wait for the database, unless a setting or a program says otherwise."""
 _MISTAKEN: Final = {PREFIX + "KMS_KEY": KMS_KEY}
 _MISSPELT_FROM: Final = 0.85
 _TRUE: Final = frozenset({"true", "1", "yes", "on"})
 _FALSE: Final = frozenset({"false", "0", "no", "off"})
+_POLICIES: Final[Mapping[str, Literal["observe", "repair"]]] = {"observe": "observe", "repair": "repair"}
 _LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -87,8 +92,8 @@ _LEVELS: Final = {
 class Settings:
     """What the environment says. None, or empty, where it says nothing.
 
-    `allow_sandbox`: None lets the installation decide (spec 2). `log_level`: a level of `logging`, None for
-    what suits the program.
+    `allow_sandbox`, `reconcile`: None lets the installation decide (spec 2, 3). `log_level`: a level of `logging`,
+    None for what suits the program.
     """
 
     database_url: Secret | None = None
@@ -108,6 +113,8 @@ class Settings:
     alert_urls: tuple[Secret, ...] = ()
     alert_repeat_minutes: int = 60
     alert_spool: Path = SPOOL
+    reconcile: Literal["observe", "repair"] | None = None
+    reconcile_budget: int = 100
 
     @property
     def kms_keys(self) -> tuple[Secret, ...]:
@@ -140,6 +147,8 @@ class Settings:
             kms_key=reader.kms_key(KMS_KEY),
             old_kms_keys=reader.old_kms_keys(OLD_KMS_KEYS, newest=KMS_KEY),
             allow_sandbox=reader.chosen(ALLOW_SANDBOX, dict.fromkeys(_TRUE, True) | dict.fromkeys(_FALSE, False)),
+            reconcile=reader.chosen(RECONCILE, _POLICIES),
+            reconcile_budget=reader.number(RECONCILE_BUDGET, 100, most=_LARGEST_BUDGET),
             log_format=reader.chosen(LOG_FORMAT, {"console": "console", "json": "json"}) or "console",
             log_level=reader.chosen(LOG_LEVEL, _LEVELS),
         )

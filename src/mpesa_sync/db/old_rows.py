@@ -1,4 +1,4 @@
-"""SQL that removes what is old: of the queue, of deliveries, and of how channels did. At most 10,000 rows at once."""
+"""SQL that removes what is old: of the queue, deliveries, channels and cycles. At most 10,000 rows at once."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ delete from mpesa_sync.alert_deliveries where (alert_id, notice, number, audienc
     from mpesa_sync.alert_deliveries d join mpesa_sync.alerts a on a.id = d.alert_id
    where a.state = 'resolved' and a.resolved_at < now() - interval '400 days' limit 10000)
 """
+PRUNE_CYCLES: Final = """
+delete from mpesa_sync.reconciler_cycles
+ where id in (select id from mpesa_sync.reconciler_cycles where finished_at < now() - interval '400 days' limit 10000)
+"""
 
 
 async def forget_channels(connection: Any) -> None:
@@ -50,6 +54,11 @@ async def prune_deliveries(connection: Any) -> int:
     The alerts themselves are kept.
     """
     return _rows(await connection.execute(PRUNE_DELIVERIES))
+
+
+async def prune_cycles(connection: Any) -> int:
+    """Forget cycles of the reconciler that ended more than 400 days ago, at most 10,000; return how many."""
+    return _rows(await connection.execute(PRUNE_CYCLES))
 
 
 def _rows(status: str) -> int:

@@ -52,7 +52,14 @@ select 'mpesa_sync', md5(concat(
   (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.queue t),
   (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.queue_log t),
   (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.queue_schedules t),
-  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.queue_statistics t)))
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.queue_statistics t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.reconciler t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.reconciler_cycles t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.migration_candidates t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.migration_quarantine t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.guard_settings t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.guard_hits t),
+  (select string_agg(t.xmin::text || t::text, ',' order by t) from mpesa_sync.guard_truncations t)))
 """
 """A digest of every row of every table with the transaction that wrote it: equal means that nothing was written."""
 

@@ -61,7 +61,12 @@ async def prepared(home: Path, narrator: Narrator, *, quiet: bool = True) -> Asy
         try:
             await _cleared(plain, home)
             key = _key(home)
-            async with connect(url, kms_keys=[key], application_name="mpesa-sync demo") as database:
+            async with connect(
+                url,
+                kms_keys=[key],
+                reconcile="off",  # drift is there to be seen
+                application_name="mpesa-sync demo",
+            ) as database:
                 await migrations.migrate(database, mode=Mode.GREENFIELD, create_platform_tables=True)
                 await venues.add_all(plain, KeyRing.from_texts([key]))
                 with ExitStack() as held:

@@ -25,6 +25,8 @@ class Pace:
         give_up_untried_after_s: how long a message waits that nobody has tried, for a channel this program lacks.
         tidy_every_s: how often old rows are removed.
         probe_limit_s: how long a statement on the queue's connection may take.
+        sweep_every_s: how often the reconciler looks at all bars.
+        stale_grace_s: for how long a program has run before it says that no sweep comes to its end.
         uniform: draws a wait between 0 and its upper bound; `random.uniform` unless a test says otherwise.
     """
 
@@ -40,6 +42,8 @@ class Pace:
     give_up_untried_after_s: float = 604_800.0
     tidy_every_s: float = 3_600.0
     probe_limit_s: float = 10.0
+    sweep_every_s: float = 900.0
+    stale_grace_s: float = 120.0
     uniform: Callable[[float, float], float] = random.uniform
 
     def again_in(self, attempts: int) -> timedelta:

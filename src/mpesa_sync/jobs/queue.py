@@ -18,6 +18,9 @@ CHANNEL: Final = Channel("mpesa_sync_jobs")
 """Where the queue says that it has changed."""
 TELL: Final = {"operators": "alert.deliver", "owner": "alert.tell_owner"}
 """The job that sends what is due over one channel, by audience: a worker without such channels leaves it to others."""
+SWEEP: Final = "reconcile.sweep"
+"""The job that does the slices of the reconciler's sweep which are due."""
+_FIRST: Final = 20
 _PRIORITY: Final = {"operators": 10, "owner": 0}
 
 
@@ -101,3 +104,8 @@ async def enqueue(connection: Any, audience: str, channel: str) -> None:
         dedupe_key=f"{TELL[audience]}|{channel}",
         on_conflict="skip",
     )
+
+
+async def enqueue_sweep(connection: Any) -> None:
+    """Make the job that does the slices which are due, unless there is one: there is one at most."""
+    await queries_on(connection).enqueue(SWEEP, b"", priority=_FIRST, dedupe_key=SWEEP, on_conflict="skip")

@@ -26,6 +26,17 @@ alert_delivery_seconds = Histogram(
 )
 migration_records = Counter(Metric.MIGRATION_RECORDS, "Records a migration settled, by result.", labelnames=("result",))
 
+reconciler_drift = Counter(
+    Metric.RECONCILER_DRIFT,
+    "Bars that the reconciler found drifted, also at its second look.",
+    labelnames=("direction",),
+)
+reconciler_repairs = Counter(
+    Metric.RECONCILER_REPAIRS,
+    "What became of bars that the reconciler found drifted, by result.",
+    labelnames=("result",),
+)
+
 feed_notices = Counter(Metric.FEED_NOTICES, "Notices heard.")
 feed_missed = Counter(Metric.FEED_MISSED, "Changes that the probe found and no notice had told.")
 feed_connects = Counter(Metric.FEED_CONNECTS, "Times the listener connected, by result.", labelnames=("result",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Literal, TypeVar
 from uuid import UUID, uuid4
 
@@ -198,7 +199,7 @@ class MpesaSyncManager:
         operation_id = uuid4() if operation_id is None else operation_id
 
         async def work(connection: Any) -> Done[RepairResult]:
-            return await _repair(connection, operation, accept_stale=authority == "credentials")
+            return await repair_locked(connection, operation, accept_stale=authority == "credentials")
 
         try:
             if authority not in (None, "credentials"):
@@ -217,7 +218,21 @@ class MpesaSyncManager:
             raise
 
 
-async def _repair(connection: Any, operation: Operation, *, accept_stale: bool) -> Done[RepairResult]:
+async def repair_locked(
+    connection: Any,
+    operation: Operation,
+    *,
+    accept_stale: bool = False,
+    allowed: Callable[[Any], Awaitable[None]] | None = None,
+) -> Done[RepairResult]:
+    """Lock a bar and correct its flag where it has drifted, in the transaction of the connection.
+
+    Arguments:
+        accept_stale: correct also a bar whose secrets stand in `bars` only.
+        allowed: asked once the bar is locked and known to have drifted; what it raises ends the work.
+    Raises:
+        BarNotFound, StaleAuthority, IntegrityFault: as `MpesaSyncManager.repair_inconsistency`.
+    """
     bar = await writer.lock(connection, operation.bar_id)
     facts = bar.facts
     drift = availability.direction(facts)
@@ -228,6 +243,8 @@ async def _repair(connection: Any, operation: Operation, *, accept_stale: bool) 
         )
     new, after = facts.mpesa_enabled, bar.state()
     if drift is not None:
+        if allowed is not None:
+            await allowed(connection)
         written = await writer.write_shown(connection, operation.bar_id, availability.authority(facts))
         new, after = written.mpesa_enabled, _state_after(bar, written)
     await _resolve_alerts(connection, bar, RESOLVED_BY_SUCCESS, operation)

@@ -8,15 +8,18 @@ from typing import Any, Final
 import msgspec
 from litestar import Request, Response, get
 
-from mpesa_sync.db import migrations
+from mpesa_sync.db import migrations, reconciler
 from mpesa_sync.errors import MpesaSyncError, SchemaError
+from mpesa_sync.sync.reconciler_policy import Policy, Rhythm, policy_on
 from mpesa_sync.web import context
 
 _CHECK_TIMEOUT_S: Final = 2.0
+_DEGRADED: Final = "degraded"
+"""What such a check says does not hinder this process to serve: taking it out would help nobody."""
 
 
 class Health(msgspec.Struct, frozen=True):
-    """Whether it is ready, and each check by name: `ok`, or what is wrong."""
+    """Whether it is ready, and each check by name: `ok`, or what is wrong; `degraded` where it can serve."""
 
     ready: bool
     checks: dict[str, str]
@@ -30,9 +33,10 @@ async def livez() -> dict[str, bool]:
 
 @get("/readyz", include_in_schema=False)
 async def readyz(request: Request[Any, Any, Any]) -> Response[Health]:
-    """Answer 200 where every check is well, else 503 with what is wrong."""
-    checks = {"database": await _database(request), "feed": _feed(request)}
-    ready = all(said.startswith("ok") for said in checks.values())
+    """Answer 200 where no check stands against serving, else 503 with what is wrong."""
+    database, reconciler = await asyncio.gather(_database(request), _reconciler(request))
+    checks = {"database": database, "feed": _feed(request), "reconciler": reconciler}
+    ready = all(said.startswith(("ok", _DEGRADED)) for said in checks.values())
     return Response(Health(ready, checks), status_code=200 if ready else 503, headers={"cache-control": "no-store"})
 
 
@@ -47,6 +51,23 @@ async def _database(request: Request[Any, Any, Any]) -> str:
     except MpesaSyncError as error:
         return error.code
     return "ok" if state.is_current else "the schema mpesa_sync is not of this version"
+
+
+async def _reconciler(request: Request[Any, Any, Any]) -> str:
+    """Return `ok` with the policy, or since when no sweep came to its end: pages are served without."""
+    database = context.of(request).spare
+    try:
+        async with asyncio.timeout(_CHECK_TIMEOUT_S), database.reading() as connection:
+            policy = await policy_on(connection, database)
+            state = None if policy is Policy.OFF else await reconciler.state(connection)
+    except (TimeoutError, MpesaSyncError):
+        return f"{_DEGRADED}: not known"
+    if policy is not Policy.OFF and (state is None or state.success_age_s > Rhythm().stale_after_s):
+        since = "yet"
+        if state is not None and state.last_success is not None:
+            since = f"for {state.success_age_s / 60:.0f} minutes"
+        return f"{_DEGRADED} ({policy}): no sweep has ended {since}"
+    return f"ok ({policy})"
 
 
 def _feed(request: Request[Any, Any, Any]) -> str:
