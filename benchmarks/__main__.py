@@ -1,4 +1,4 @@
-"""`make bench`: measures, and prints one table; `--only sync|costs|faults|fleet|web|servers`, `--bars N,N`."""
+"""`make bench`: measures, and prints one table; `--only PART`, `--bars N,N`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import costs, faults, fleet, servers, sync_status, web
+from benchmarks import costs, faults, fleet, guards, reconciler, servers, sync_status, web
 from benchmarks.place import Row, machine
 from mpesa_sync.db import embedded
 
@@ -30,8 +30,13 @@ async def _measure(options: argparse.Namespace) -> None:
                 _print(await costs.measure(server))
             if options.only in ("", "faults"):
                 _print(await faults.measure(server))
+            if options.only in ("", "guards"):
+                _print(await guards.measure(server))
             if options.only in ("", "web"):
                 _print(await web.measure(server))
+            if options.only in ("", "reconciler"):
+                for bars in (10_000, 100_000):
+                    _print(await reconciler.measure(server, bars))
             if options.only in ("", "fleet"):
                 for bars in options.bars.split(","):
                     _print(await fleet.measure(server, int(bars)))
@@ -40,7 +45,8 @@ async def _measure(options: argparse.Namespace) -> None:
 def main() -> None:
     """Read the arguments and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["", "sync", "costs", "faults", "fleet", "web", "servers"], default="")
+    parts = ["", "sync", "costs", "faults", "guards", "fleet", "reconciler", "web", "servers"]
+    parser.add_argument("--only", choices=parts, default="")
     parser.add_argument("--bars", default="100000,1000000")
     options = parser.parse_args()
     if options.only == "servers":  # a choice once made (decision 11): not measured with the rest

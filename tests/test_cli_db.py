@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from mpesa_sync.crypto.keyring import generate_key
-from mpesa_sync.db import embedded
 from tests.support.cli import as_role, cli, environment, on_terminal
 from tests.support.observer import database_hash
 from tests.support.venues import add_bar
@@ -77,6 +74,9 @@ async def test_no_table_there_is_refused_unless_asked_for(empty_database_url: st
     ended = cli("db", "init", "--create-platform-tables", url=empty_database_url)
     assert ended.code == 0, ended.err
     assert await empty.fetchval("select mode from mpesa_sync.installation") == "greenfield"
+    assert "Guards are on, mode heal." in ended.out
+    assert await empty.fetchval("select mode from mpesa_sync.guard_settings") == "heal"
+    assert "Guards     on, mode heal" in cli("db", "status", url=empty_database_url).out
     assert cli("check", url=empty_database_url).code == 0
 
 
@@ -121,7 +121,9 @@ async def test_status_is_exact_before_and_after_init(platform_url: str, platform
     before = cli("db", "status", "--json", url=platform_url)
     assert before.code == 0, before.err
     found = before.json
-    assert set(found) == {"database", "installation", "platform", "role", "row_level_security", "ready"}
+    keys = {"database", "installation", "platform", "role", "guards", "row_level_security", "reconciler", "ready"}
+    assert set(found) == keys
+    assert found["guards"] == {"state": "missing", "mode": None, "notices": False}
     newest = found["installation"].pop("newest")
     assert found["installation"] == {
         "installed": False,
@@ -135,11 +137,11 @@ async def test_status_is_exact_before_and_after_init(platform_url: str, platform
     assert found["platform"]["optional"]["bars.payment_mpesa_enabled"] is False
     assert found["role"] == {"name": "postgres", "superuser": True, "bypass_rls": True, "lacks": [], "sufficient": True}
     assert found["row_level_security"] == {"bars": False, "mpesa_credentials": False}
-    assert (found["database"]["supported"], found["ready"]) == (True, False)
+    assert (found["database"]["supported"], found["ready"], found["reconciler"]) == (True, False, None)
     assert not await _is_installed(platform)
     assert cli("db", "init", url=platform_url).code == 0
     after = cli("db", "status", "--json", url=platform_url).json
-    assert after["ready"] is True
+    assert (after["ready"], after["reconciler"]["policy"]) == (True, "observe")
     assert after["installation"] == {
         "installed": True,
         "readable": True,
@@ -214,7 +216,8 @@ async def test_ready_is_said_exactly_where_a_role_can_write(database_url: str, s
     await sql.execute(f"grant select, insert, update on all tables in schema mpesa_sync to {role}")
     found = cli("db", "status", "--json", url=url).json
     cleaned = ("alert_channels", "alert_deliveries", "alert_occurrences", "venue_channels", "idempotency_keys")
-    wanted = {f"mpesa_sync.{name}: DELETE" for name in (*cleaned, "queue", "queue_log", "queue_statistics")}
+    queued = ("reconciler_cycles", "guard_hits", "migration_candidates", "queue", "queue_log", "queue_statistics")
+    wanted = {f"mpesa_sync.{name}: DELETE" for name in cleaned + queued}
     wanted |= {f"mpesa_sync.{name}_id_seq: USAGE" for name in ("queue", "queue_statistics")}
     assert (found["ready"], set(found["role"]["lacks"])) == (False, wanted), "of tidying up, and of the job queue"
     await sql.execute(f"grant delete on all tables in schema mpesa_sync to {role}")
@@ -265,35 +268,3 @@ async def test_uninstall_that_is_not_allowed_is_an_error(database_url: str, sql:
     ended = cli("db", "uninstall", "--yes", url=as_role(database_url, role, "weak"))
     assert (ended.code, ended.out) == (1, "")
     assert await _is_installed(sql)
-
-
-def test_the_embedded_server_of_the_folder_is_used_where_nothing_else_is_named(tmp_path: Path) -> None:
-    """Spec 6, 7: ./.mpesa-sync is our own database: init makes the tables, check works, the key file is read."""
-    home = tmp_path / ".mpesa-sync"
-    with embedded.start(home, extra_settings={"fsync": "off"}):
-        ended = cli("db", "init", cwd=tmp_path)
-        assert ended.code == 0, ended.err
-        assert "(greenfield)" in ended.out
-        assert "the embedded server in ./.mpesa-sync" in ended.err
-        assert cli("check", cwd=tmp_path).code == 0
-        key = home / "kms.key"
-        key.write_text(generate_key().reveal() + "\n")
-        key.chmod(0o644)
-        refused = cli("check", cwd=tmp_path)
-        assert refused.code == 64
-        assert "chmod 600" in refused.err
-        key.chmod(0o600)
-        assert cli("check", cwd=tmp_path).code == 0
-        key.write_text("short")
-        assert "has 5 characters" in cli("check", cwd=tmp_path).err
-    assert str(key.read_text()) not in refused.err
-
-
-def test_the_embedded_server_is_not_used_where_another_database_is_named(tmp_path: Path) -> None:
-    """Spec 6: a named database that is away is an error, never a reason to take the next best one."""
-    data = tmp_path / ".mpesa-sync" / "postgres" / "data"
-    data.mkdir(parents=True)
-    (data / "PG_VERSION").write_text("15\n")
-    ended = cli("check", url="postgresql://u@127.0.0.1:1/shop", cwd=tmp_path)
-    assert (ended.code, ended.out) == (1, "")
-    assert "shop on 127.0.0.1:1" in ended.err

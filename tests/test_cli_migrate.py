@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from mpesa_sync.migration.run import MAX_BATCH_SIZE
+from mpesa_sync.migration.options import MAX_BATCH_SIZE
 from tests.support.cli import as_role, cli, environment
 from tests.support.databases import plain
 from tests.support.migrate_cli import add_drift, counts, drifted, refuse

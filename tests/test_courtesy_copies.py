@@ -16,7 +16,7 @@ from mpesa_sync.domain.audit import AuditAct
 from mpesa_sync.domain.credentials import Environment
 from mpesa_sync.domain.saving import SettingsChange
 from mpesa_sync.identity.people import Person, Via
-from mpesa_sync.migration.run import RunOptions
+from mpesa_sync.migration.options import RunOptions
 from mpesa_sync.monitoring.names import Event
 from mpesa_sync.sync.settings_service import SettingsService
 from tests.support.databases import plain

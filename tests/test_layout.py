@@ -127,6 +127,7 @@ MAY_WRITE_PAIR: Final = {
     "sync/statements.py",
     "db/schema/migrations/0002_writer.sql",
     "db/schema/migrations/0005_settings.sql",
+    "db/schema/migrations/0010_guards.sql",
 }
 
 

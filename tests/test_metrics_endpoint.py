@@ -13,16 +13,21 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
+from mpesa_sync.db import deliveries
 from mpesa_sync.db.gauges import Gauges
 from mpesa_sync.db.pool import Database, connect
+from mpesa_sync.db.reconciler import State
 from mpesa_sync.demo.proxy import TcpProxy
 from mpesa_sync.live.state import FeedState
 from mpesa_sync.monitoring.names import Metric
+from mpesa_sync.secret import Secret
+from mpesa_sync.sync import channel_urls
 from mpesa_sync.sync.alert_kinds import AlertKind
 from mpesa_sync.web.metrics import Scrape, StoredGauges
 from tests.support import web
 from tests.support.alerts import raised, told
 from tests.support.clocks import HurriedClock
+from tests.support.occurrences import NOON
 from tests.support.venues import KEY, add_bar
 from tests.support.web import Site
 
@@ -113,7 +118,40 @@ async def test_files_of_the_spool_are_told(database_url: str, tmp_path: Path) ->
         database.alert_spool.mkdir(parents=True, exist_ok=True)
         (database.alert_spool / "one.taken").write_text("{}")
         (database.alert_spool / "other.unreadable").write_text("{}")
-        assert (await scraped(site))[Metric.SPOOL_FILES][labels()] == 1
+        found = await scraped(site)
+        assert (found[Metric.SPOOL_FILES][labels()], found[Metric.SPOOL_USABLE][labels()]) == (1, 1)
+        (tmp_path / "file").write_text("")
+        for folder in (tmp_path / "file", tmp_path / "file" / "below"):  # nothing waits there, and nothing ever can
+            database.alert_spool = folder
+            found = await scraped(site)
+            assert labels() not in found.get(Metric.SPOOL_FILES, {}), "nobody knows; 0 would be a lie"
+            assert found[Metric.SPOOL_USABLE][labels()] == 0
+
+
+@pytest.mark.parametrize("knows", [True, False])
+async def test_what_waits_for_a_channel_that_is_set_no_more_delays_nothing(
+    database_url: str, db: Database, sql: Any, knows: bool
+) -> None:
+    """Issue 4, point 7: nobody can send it, for days; a process that has no list itself counts all but owners' gone."""
+    url = Secret("json://127.0.0.1/CANARY")
+    mine = channel_urls.name_of(url, await deliveries.salt(sql))
+    alert = await raised(db, await add_bar(sql))
+    await told(sql, alert, "json-gone", state="pending")
+    await told(sql, alert, "json-0123456789abcdef", audience="owner", state="pending")
+    await told(sql, alert, mine, state="pending")
+    await sql.execute(
+        "update mpesa_sync.alert_deliveries set created_at = now() - case channel when $1 then interval '90 s' "
+        "else interval '3 days' end",
+        mine,
+    )
+    async with web.running(db, database_url, alert_urls=(url,) if knows else ()) as site:
+        found = await scraped(site)
+    delay = found[Metric.ALERT_DELIVERY_DELAY][labels()]
+    assert 90 <= delay < 120 if knows else delay > 86_400
+    assert found[Metric.ALERT_DELIVERIES_STORED][labels(state="pending")] == 3
+    await sql.execute("delete from mpesa_sync.alert_deliveries where channel in ('json-gone', $1)", mine)
+    async with web.running(db, database_url) as site:
+        assert (await scraped(site))[Metric.ALERT_DELIVERY_DELAY][labels()] == 0, "of an owner: the database knows"
 
 
 async def test_a_dead_database_breaks_no_scrape(database_url: str) -> None:
@@ -196,7 +234,7 @@ async def test_nothing_in_a_scrape_names_a_bar_a_person_or_a_secret(site: Site, 
     assert owner.name not in text
     assert not re.search(r"[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}", text)
     named = {name for line in text.splitlines() for name in re.findall(r'(\w+)="', line)}
-    ours = {"kind", "outcome", "result", "cause", "state", "entrypoint", "le"}
+    ours = {"kind", "outcome", "result", "cause", "state", "entrypoint", "direction", "le"}
     theirs = {"generation", "implementation", "major", "minor", "patchlevel", "version"}
     assert named <= ours | theirs
 
@@ -211,7 +249,8 @@ def exposed() -> dict[str, tuple[str, tuple[str, ...]]]:
             shown = f"{name}_total" if kind == "counter" else name
             found[shown] = (kind, tuple(getattr(collector, "_labelnames", ())))
     feed = FeedState(is_live=True, mode="notices", heard_ago_s=1.0, watched=0, streams=0, is_draining=False)
-    scrape = Scrape(feed, (1, 1, 10), 0, Gauges({}, {}, 0.0, {("a", "queued"): 1}))
+    swept = State(NOON, NOON, NOON, 0.0, False, 0, 1, 0, 0, 0, 1.0)
+    scrape = Scrape(feed, (1, 1, 10), 0, True, Gauges({}, {}, 0.0, {("a", "queued"): 1}, swept))
     for family in scrape.collect():
         found[family.name] = (family.type, tuple(family.samples[0].labels))
     return found

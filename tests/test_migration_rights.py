@@ -17,7 +17,7 @@ from tests.support.roles import login_role
 
 GRANTS_TO_LOOK: Final = "grant select on public.bars, public.mpesa_credentials to {0};"
 GRANTS_OF_OURS: Final = """
-grant usage on schema mpesa_sync to {0}; grant select, insert on all tables in schema mpesa_sync to {0};
+grant usage on schema mpesa_sync to {0}; grant select, insert, update, delete on all tables in schema mpesa_sync to {0};
 """
 
 
@@ -33,7 +33,8 @@ async def test_a_role_that_may_not_write_ends_the_run_as_a_whole(
         before = await platform_hash(sql)
         async with connect(role.url, clock=HurriedClock()) as database:
             run = await MpesaMigrationService(database).run(RunOptions(batch_size=1))
-        assert (run.report.state, run.report.deferred, run.report.quarantined) == (RunState.FAILED, 3, 0)
+        ended = RunState.PAUSED if installed else RunState.FAILED
+        assert (run.report.state, run.report.deferred, run.report.quarantined) == (ended, 3, 0)
         assert run.fault is not None
         assert "role may not do this" in run.fault
         assert adds_up(run)

@@ -94,6 +94,10 @@ async def test_pages_of_the_list_follow_each_other(site: Site, db: Database, sql
     assert {*first, *listed(last)} == alerts
     assert len(listed(last)) == 3
     assert not last.all("a", rel="next")
+    one = await seen(site, who, f"{PATH}/{first[0]}")
+    links = {found["href"] for shown in (page, last, one) for found in shown.all("a")}
+    for link in sorted(link for link in links if link.startswith(PATH)):
+        await seen(site, who, link)  # each is an address that the list itself takes
     assert [found for found in last.all("a") if found["href"] == f"{PATH}?state=open"]
     await seen(site, who, f"{PATH}?after=nothing", 400)
 
@@ -224,7 +228,7 @@ async def test_channels_are_shown_with_what_is_wrong(site: Site, db: Database, s
     text = page.text("channels")
     assert "mailto-77aa Fails operators The channel did not answer in time. since" in text
     assert "slack-3fa2 Works" in text
-    assert "json-0002 Fails the venue’s owner The channel refused the message." in text
+    assert "json-0002 Fails the venue’s owner The channel answered no, or nobody listens at its address." in text
     assert "json-0001" not in text
 
 
@@ -236,7 +240,10 @@ async def test_an_alert_shows_who_was_told(site: Site, db: Database, sql: Any) -
     await told(sql, alert, "json-0002", audience="owner", state="pending", attempts=0)
     text = (await seen(site, await operator(site, sql), f"{PATH}/{alert}")).text("deliveries")
     assert "slack-3fa2, operators: told Delivered" in text
-    assert "slack-3fa2, operators: reminded (2) Given up The channel refused the message." in text
+    assert (
+        "slack-3fa2, operators: reminded (2) Given up The channel answered no, or nobody listens at its address."
+        in text
+    )
     assert "30 tries" in text
     assert "json-0002, the venue’s owner: told Waiting" in text
 

@@ -20,7 +20,7 @@ from mpesa_sync.errors import BarNotFound, InvalidInput, KmsKeyMissing
 from mpesa_sync.jobs import owner_words
 from mpesa_sync.secret import Secret
 from mpesa_sync.sync import alert_actions, channel_urls, venue_channels
-from mpesa_sync.sync.alert_kinds import AlertKind
+from mpesa_sync.sync.alert_kinds import ABOUT_NO_BAR, AlertKind
 from tests.support.channels import Endpoints, raised, until, working
 from tests.support.venues import KEY, add_bar
 
@@ -51,7 +51,7 @@ def test_every_kind_and_every_reason_has_words() -> None:
             assert over.is_over
             walked += 1
     assert walked == len(owner_words.OWNER_KINDS) * (len(Reason) + 1)
-    assert {*owner_words.OWNER_KINDS} == set(AlertKind) - {AlertKind.CHANNEL_FAILING}
+    assert {*owner_words.OWNER_KINDS} == set(AlertKind) - ABOUT_NO_BAR
 
 
 def test_a_day_that_is_not_today_is_named() -> None:

@@ -16,7 +16,7 @@ from mpesa_sync.db.pool import Database
 from mpesa_sync.domain.saving import SettingsChange
 from mpesa_sync.errors import BarNotFound
 from mpesa_sync.identity.people import Person
-from mpesa_sync.migration.run import RunOptions
+from mpesa_sync.migration.options import RunOptions
 from mpesa_sync.monitoring.names import Event
 from mpesa_sync.sync.settings_service import SettingsSaved, SettingsService
 from tests.support.databases import plain

@@ -136,7 +136,13 @@ def test_a_misspelt_name_is_a_fault(wrong: str, meant: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["MPESA_SYNC_ALLOWED_ORIGINS", "MPESA_SYNC_JWKS_URL", "MPESA_SYNC_RECONCILE", "MPESA_SYNC_SOMETHING_ELSE", "MPESA"],
+    [
+        "MPESA_SYNC_ALLOWED_ORIGINS",
+        "MPESA_SYNC_JWKS_URL",
+        "MPESA_SYNC_CREDENTIAL_CHECK",
+        "MPESA_SYNC_SOMETHING_ELSE",
+        "MPESA",
+    ],
 )
 def test_names_of_other_versions_are_left_alone(name: str) -> None:
     """Spec 7: one environment may serve several versions."""

@@ -7,8 +7,8 @@ async with mpesa_sync.connect(url, kms_keys=[key]) as db:
 from mpesa_sync.db.operations import Origin
 from mpesa_sync.db.pool import Database, connect
 from mpesa_sync.errors import MpesaSyncError
+from mpesa_sync.migration.options import RunOptions
 from mpesa_sync.migration.report import InconsistentRecord, MigrationResult, Progress, Run, ValidationSummary
-from mpesa_sync.migration.run import RunOptions
 from mpesa_sync.migration.service import MpesaMigrationService
 from mpesa_sync.sync.manager import MpesaSyncManager
 from mpesa_sync.sync.results import RepairResult, SyncResult, ValidationResult

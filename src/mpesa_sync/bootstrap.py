@@ -20,6 +20,7 @@ from mpesa_sync.monitoring import logs
 from mpesa_sync.secret import Secret
 from mpesa_sync.settings import DATABASE_URL, KMS_KEY, Settings
 from mpesa_sync.settings_reader import database_url_fault
+from mpesa_sync.sync import guards
 
 HOME: Final = Path(".mpesa-sync")
 """Where the embedded server of a folder lives."""
@@ -142,7 +143,8 @@ async def served(settings: Settings, *, database_url: str | None = None, home: P
             empty = not (await shape.inspect(connection)).tables
         place = replace(place, kms_keys=settings.kms_keys or _key_of(home) or _first_key(home, empty=empty))
         async with _connected(place, settings) as found:
-            await migrations.migrate(found.database, mode=Mode.GREENFIELD, create_platform_tables=empty)
+            applied = await migrations.migrate(found.database, mode=Mode.GREENFIELD, create_platform_tables=empty)
+            await guards.install_with(found.database, applied)
             yield Serving(found, settings.jwt_secret or token_key.read(home) or token_key.create(home))
 
 
@@ -172,6 +174,7 @@ async def _connected(place: Place, settings: Settings) -> AsyncIterator[Opened]:
         place.url,
         kms_keys=place.kms_keys,
         allow_sandbox=settings.allow_sandbox,
+        reconcile=settings.reconcile,
         alert_spool=settings.alert_spool,
     ) as database:
         if place.is_embedded:  # whose port is another one after each start

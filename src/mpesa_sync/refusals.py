@@ -55,3 +55,29 @@ class IdempotencyKeyInFlight(SyncRefused):
     def __init__(self, message: str, *, operation_id: UUID) -> None:
         super().__init__(message)
         self.operation_id = operation_id
+
+
+class RunUnderWay(SyncRefused):
+    """Another process owns the migration: another run is under way, or this run is another process's (spec 6)."""
+
+    code = "run_under_way"
+    http_status = 409
+    retryable = True
+
+    def __init__(self, message: str, *, run_id: UUID) -> None:
+        super().__init__(f"{message} 'mpesa-sync migrate status {run_id}' shows it.")
+        self.run_id = run_id
+
+
+class RunNotFound(SyncRefused):
+    """No run of the migration has this id."""
+
+    code = "run_not_found"
+    http_status = 404
+
+
+class RunRefused(SyncRefused):
+    """The run is not in a state in which this can be asked of it; its text says what to do."""
+
+    code = "run_refused"
+    http_status = 409

@@ -23,7 +23,7 @@ _TIMEOUT_S: Final = 120
 async def staged(database_url: str, sql: Any) -> AsyncIterator[Stage]:
     """Give the stage with its venues, served on a free port; `stage.site` says where."""
     await venues.add_all(sql, KEYS)
-    async with connect(database_url, kms_keys=[KEY], application_name="mpesa-sync demo") as database:
+    async with connect(database_url, kms_keys=[KEY], application_name="mpesa-sync demo", reconcile="off") as database:
         with scene.logged() as events:
             stage = Stage(
                 database=database,

@@ -29,7 +29,7 @@ from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.domain.credentials import Environment
 from mpesa_sync.domain.saving import SettingsChange
 from mpesa_sync.identity.people import Person, Via
-from mpesa_sync.migration.run import RunOptions
+from mpesa_sync.migration.options import RunOptions
 from mpesa_sync.secret import Secret
 from mpesa_sync.sync.settings_service import SettingsService
 

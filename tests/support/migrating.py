@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from mpesa_sync.migration.report import Outcome, Run
+from mpesa_sync.migration.report import Outcome, Progress, Run
 from tests.support.observer import database_hash, see_all
 from tests.support.venues import add_bar
 
@@ -31,3 +32,14 @@ def adds_up(run: Run) -> bool:
     report = run.report
     outcomes = sum(getattr(report, outcome.value) for outcome in Outcome)
     return report.scanned == report.consistent + report.drifted and report.drifted == outcomes
+
+
+def once(phase: str, act: Callable[[], object], *, settled: int = 0) -> Callable[[Progress], None]:
+    """Return a progress callback that does something at the first moment like this."""
+    done: list[object] = []
+
+    def callback(progress: Progress) -> None:
+        if progress.phase == phase and progress.settled >= settled and not done:
+            done.append(act())
+
+    return callback

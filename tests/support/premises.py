@@ -67,7 +67,7 @@ class Premises:
         arguments = ("--host", "127.0.0.1", "--port", str(self._port))
         url = self.proxy.url_for(self._url)
         self._serving = await self._stack.enter_async_context(
-            served(self._home, *arguments, url=url, MPESA_KMS_KEY=KEY.reveal())
+            served(self._home, *arguments, url=url, MPESA_KMS_KEY=KEY.reveal(), MPESA_SYNC_RECONCILE="observe")
         )
         self._port = urlsplit(self._serving.url).port or 0
 

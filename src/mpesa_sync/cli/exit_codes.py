@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from mpesa_sync.errors import ConfigurationError, InvalidInput, KmsKeyMalformed, MpesaSyncError
+from mpesa_sync.refusals import RunUnderWay
 
 
 class ExitCode(IntEnum):
@@ -32,4 +33,4 @@ def of_error(error: MpesaSyncError) -> ExitCode:
     """Return the exit code of an expected error."""
     if isinstance(error, ConfigurationError | InvalidInput | KmsKeyMalformed):
         return ExitCode.USAGE
-    return ExitCode.ERROR
+    return ExitCode.BUSY if isinstance(error, RunUnderWay) else ExitCode.ERROR

@@ -2,42 +2,49 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import sys
+import contextlib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final
-from uuid import uuid4
 
 import msgspec
 import typer
 
 from mpesa_sync.bootstrap import Opened
-from mpesa_sync.cli import interrupts, migration_report, output, progress, prompt, report_file
+from mpesa_sync.cli import migration_plan, migration_quarantine, migration_report, migration_runs, output, prompt
+from mpesa_sync.cli import report_file as reports
 from mpesa_sync.cli.exit_codes import ExitCode
-from mpesa_sync.cli.options import Authority, DatabaseUrl, examples
+from mpesa_sync.cli.migrating import (
+    NO_TERMINAL,
+    Actor,
+    AsJsonLine,
+    AuthorityChoice,
+    BatchSize,
+    MaxErrors,
+    Reason,
+    ReportPath,
+    Yes,
+    carried_out,
+    finished,
+    has_terminal,
+    log_level,
+)
+from mpesa_sync.cli.options import DatabaseUrl, examples
 from mpesa_sync.cli.report_file import ReportFile
 from mpesa_sync.cli.session import login, on_database
 from mpesa_sync.db import migrations
-from mpesa_sync.migration.report import Run, RunReport, RunState
-from mpesa_sync.migration.run import DEFAULT_BATCH_SIZE, MAX_BATCH_SIZE, RunOptions
+from mpesa_sync.errors import ConfigurationError
+from mpesa_sync.migration.options import RunOptions
+from mpesa_sync.migration.plan_file import Plan
+from mpesa_sync.migration.report import Run
 from mpesa_sync.migration.service import MpesaMigrationService
 
 MANY_BARS: Final = 1_000
 MANY_CHANGES: Final = 0.05
 """Where more than this part of more than `MANY_BARS` bars would change, a second question is asked."""
 
-_NO_TERMINAL: Final = (
-    "Error: this writes, and there is no terminal to ask on. Give --yes to migrate, or --dry-run to look first."
-)
-_FINISHING: Final = "Finishing the batch in hand; Ctrl-C again stops at once."
-
-
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Find and report only; the database forbids it to write.", show_default=False)
-]
-BatchSize = Annotated[
-    int, typer.Option("--batch-size", metavar="N", min=1, max=MAX_BATCH_SIZE, help="Bars in one transaction.")
 ]
 MaxChanges = Annotated[
     int | None,
@@ -45,56 +52,53 @@ MaxChanges = Annotated[
         "--max-changes", metavar="N", min=0, help="Write nothing where more would change.", show_default=False
     ),
 ]
-MaxErrors = Annotated[
-    int | None,
+PlanOut = Annotated[
+    Path | None,
     typer.Option(
-        "--max-errors", metavar="N", min=0, help="Stop once more records than this fail.", show_default="never stop"
-    ),
-]
-Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the history.")]
-AuthorityChoice = Annotated[
-    Authority | None,
-    typer.Option(
-        "--authority",
-        help="Correct also bars whose M-Pesa secrets stand in bars while they have no credentials row.",
+        "--plan-out",
+        metavar="FILE",
+        help="Look only, and write what would be done to this new file; it lasts for a day.",
         show_default=False,
     ),
 ]
-ReportPath = Annotated[
+PlanIn = Annotated[
     Path | None,
-    typer.Option(
-        "--report", metavar="FILE", help="Write the whole report to this new file (0600).", show_default=False
-    ),
-]
-Yes = Annotated[bool, typer.Option("--yes", help="Answer every question with yes.", show_default=False)]
-AsJsonLine = Annotated[
-    bool, typer.Option("--json", help="Print the counts as one JSON object, the last line.", show_default=False)
-]
-Actor = Annotated[
-    str | None,
-    typer.Option("--actor", metavar="NAME", help="Who does this, for the history.", show_default="your login"),
+    typer.Option("--plan", metavar="FILE", help="Do what such a file says, and nothing else.", show_default=False),
 ]
 
 
 def register(app: typer.Typer) -> None:
-    """Add `migrate` to the app."""
-    epilog = examples(
-        ("mpesa-sync migrate --dry-run", "What would change? Writes nothing, and cannot."),
-        ("mpesa-sync migrate", "Show what would change, ask, correct, verify."),
-        ("mpesa-sync migrate --yes --json --reason 'ticket 512'", "The same from a script; the last line is JSON."),
-        ("mpesa-sync migrate --max-changes 100 --report run.json", "Refuse surprises; keep the whole report."),
+    """Add `migrate` and what belongs to it to the app."""
+    found = typer.Typer(
+        invoke_without_command=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        subcommand_metavar="[COMMAND]",
     )
-    app.command("migrate", epilog=epilog)(migrate)
+    found.callback(
+        epilog=examples(
+            ("mpesa-sync migrate --dry-run", "What would change? Writes nothing, and cannot."),
+            ("mpesa-sync migrate", "Show what would change, ask, correct, verify."),
+            ("mpesa-sync migrate --yes --json --reason 'ticket 512'", "The same from a script; the last line is JSON."),
+            ("mpesa-sync migrate --plan-out friday.plan", "Have it looked over; 'migrate --plan friday.plan' does it."),
+            ("mpesa-sync migrate status", "How far are they? Runs can be paused, resumed, cancelled, undone."),
+        )
+    )(migrate)
+    migration_runs.add_to(found)
+    migration_quarantine.add_to(found)
+    app.add_typer(found, name="migrate")
 
 
 def migrate(
     context: typer.Context,
     dry_run: DryRun = False,
-    batch_size: BatchSize = DEFAULT_BATCH_SIZE,
+    batch_size: BatchSize = None,
     max_changes: MaxChanges = None,
     max_errors: MaxErrors = None,
     reason: Reason = "",
     authority: AuthorityChoice = None,
+    plan_out: PlanOut = None,
+    plan: PlanIn = None,
     report: ReportPath = None,
     yes: Yes = False,
     as_json: AsJsonLine = False,
@@ -104,12 +108,16 @@ def migrate(
     """Correct every drifted bar: bars.mpesa_enabled becomes what its staff switched, never the other way.
 
     Finds what has drifted, corrects it in batches that live writers do not notice, and passes over all bars again
-    until nothing is left. A record that fails is set aside and listed; the others go on. Ctrl-C finishes the batch;
-    running it again goes on. Needs no key and no 'db init': what it keeps for itself, the schema mpesa_sync,
-    is made where it is absent.
+    until nothing is left. A record that fails is set aside and listed; the others go on. Ctrl-C finishes the batch
+    and says how to resume. Needs no key and no 'db init': what it keeps for itself, the schema mpesa_sync, is made
+    where it is absent.
     """
+    if context.invoked_subcommand is not None:
+        return ExitCode.OK
+    if plan is not None and (plan_out is not None or authority is not None):
+        raise ConfigurationError(["--plan says itself what is done: give neither --plan-out nor --authority with it"])
     options = RunOptions(
-        dry_run=dry_run,
+        dry_run=dry_run or plan_out is not None,
         batch_size=batch_size,
         max_changes=max_changes,
         max_errors=max_errors,
@@ -117,86 +125,69 @@ def migrate(
         reason=reason,
         accept_stale_authority=authority is not None,
     ).checked()
-    asks = not (dry_run or yes)
-    if asks and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        output.note(_NO_TERMINAL, "red")
+    asks = not (options.dry_run or yes)
+    if asks and not has_terminal():
+        output.note(NO_TERMINAL, "red")
         return ExitCode.USAGE
-    with report_file.reserved(report) as file:
-        command = _Command(options, asks=asks, as_json=as_json, file=file)
-        level = logging.WARNING if sys.stderr.isatty() else logging.INFO
-        return on_database(context, database_url, command.work, log_level=level)
+    with reports.reserved(report) as file:
+        command = _Command(options, asks=asks, as_json=as_json, file=file, plan_out=plan_out, plan=plan)
+        return on_database(context, database_url, command.work, log_level=log_level())
 
 
 class _Command:
     """One `migrate`: the question, the run, the report."""
 
-    def __init__(self, options: RunOptions, *, asks: bool, as_json: bool, file: ReportFile | None) -> None:
+    def __init__(
+        self,
+        options: RunOptions,
+        *,
+        asks: bool,
+        as_json: bool,
+        file: ReportFile | None,
+        plan_out: Path | None,
+        plan: Path | None,
+    ) -> None:
         self._options = options
         self._asks = asks
         self._as_json = as_json
         self._file = file
+        self._plan_out = plan_out
+        self._plan_in = plan
+        self._plan: Plan | None = None
 
     async def work(self, opened: Opened) -> ExitCode:
         """Do it on an open database and return the exit code."""
+        with contextlib.ExitStack() as held:
+            if self._plan_in is not None:
+                self._plan = held.enter_context(await migration_plan.read(opened, self._plan_in, now=datetime.now(UTC)))
+                accepts = self._plan.header.accept_stale_authority
+                self._options = msgspec.structs.replace(self._options, accept_stale_authority=accepts)
+            return await self._work(opened)
+
+    async def _work(self, opened: Opened) -> ExitCode:
         options = self._options
+        if self._plan_out is not None:
+            run = await migration_plan.write(opened, options, self._plan_out)
+            return self._finish(opened, run)
         if self._asks:
-            planned = await self._run(opened, _as_dry_run(options))
+            planned = await self._run(opened, msgspec.structs.replace(options, dry_run=True))
             stopped = migration_report.exit_code(planned) not in (ExitCode.OK, ExitCode.DRIFT)
             if stopped:
-                return await self._finish(opened, planned)
+                return self._finish(opened, planned)
             if not await _agreed(opened, planned):
                 output.note("Nothing was changed.")
                 return ExitCode.DRIFT if planned.report.drifted else ExitCode.OK
-        run = await self._run(opened, options)
-        if run.installed:
-            output.note("The schema mpesa_sync was absent and has been made; 'mpesa-sync db uninstall' removes it.")
-        return await self._finish(opened, run)
+        return self._finish(opened, await self._run(opened, options))
 
     async def _run(self, opened: Opened, options: RunOptions) -> Run:
-        stop, task = asyncio.Event(), asyncio.current_task()
+        service = MpesaMigrationService(opened.database)
+        plan = None if self._plan is None else self._plan.pairs()
+        return await carried_out(
+            lambda tell, stop: service.run(options, plan=plan, progress=tell, stop=stop), reads_only=options.dry_run
+        )
 
-        def asked_to_stop() -> None:
-            stop.set()
-            if options.dry_run and task is not None:
-                task.cancel()
-            else:
-                output.note(_FINISHING)
-
-        with interrupts.orderly(asked_to_stop) as interrupted:
-            try:
-                async with progress.shown() as tell:
-                    return await MpesaMigrationService(opened.database).run(options, progress=tell, stop=stop)
-            except asyncio.CancelledError:
-                if not interrupted.asked or task is None:
-                    raise
-                task.uncancel()
-                report = RunReport(run=uuid4(), state=RunState.INTERRUPTED, dry_run=options.dry_run)
-                return Run(report=report)
-
-    async def _finish(self, opened: Opened, run: Run) -> ExitCode:
-        code = migration_report.exit_code(run)
-        if self._file is not None:
-            code = await self._keep(opened, run, self._file) or code
-        if self._as_json:
-            migration_report.note_fault(run)
-            output.json_result(run.report)
-        else:
-            migration_report.show(run)
-        return code
-
-    async def _keep(self, opened: Opened, run: Run, file: ReportFile) -> ExitCode | None:
-        """Write the report file; return an exit code where that fails, for the counts are printed all the same."""
-        try:
-            file.write(migration_report.whole(run, place=opened.place, options=self._options))
-        except OSError as exc:
-            output.note(f"Error: the report cannot be written to {file.path}: {exc.strerror}.", "red")
-            return ExitCode.ERROR
-        output.note(f"The whole report is in {file.path}.")
-        return None
-
-
-def _as_dry_run(options: RunOptions) -> RunOptions:
-    return msgspec.structs.replace(options, dry_run=True)
+    def _finish(self, opened: Opened, run: Run) -> ExitCode:
+        return finished(opened, run, options=self._options, file=self._file, as_json=self._as_json)
 
 
 async def _agreed(opened: Opened, planned: Run) -> bool:

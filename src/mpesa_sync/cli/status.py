@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -12,10 +13,12 @@ from mpesa_sync.bootstrap import Opened
 from mpesa_sync.cli import output
 from mpesa_sync.cli.exit_codes import ExitCode
 from mpesa_sync.cli.options import AsJson, DatabaseUrl, names
-from mpesa_sync.cli.output import labelled
+from mpesa_sync.cli.output import labelled, moment
 from mpesa_sync.cli.session import host_of, on_database
-from mpesa_sync.db import identity, installation, migrations, shape
+from mpesa_sync.db import guards, identity, installation, migrations, reconciler, shape
+from mpesa_sync.db.guards import GuardState
 from mpesa_sync.db.identity import Role, RowSecurity, Server
+from mpesa_sync.sync.reconciler_policy import policy_on
 
 
 class DatabaseStatus(msgspec.Struct, frozen=True):
@@ -48,6 +51,14 @@ class Platform(msgspec.Struct, frozen=True):
     user_bars_insert_policies: list[str]
 
 
+class Guards(msgspec.Struct, frozen=True):
+    """The guards: their state, and their mode, None where none are meant to be installed or the role may not know."""
+
+    state: str
+    mode: str | None
+    notices: bool
+
+
 class RoleStatus(msgspec.Struct, frozen=True):
     """The connected role. `lacks` names every right that is needed and not there."""
 
@@ -58,6 +69,14 @@ class RoleStatus(msgspec.Struct, frozen=True):
     sufficient: bool
 
 
+class Reconciler(msgspec.Struct, frozen=True):
+    """What the reconciler does here, when a sweep last came to its end, when it goes on; times are the server's."""
+
+    policy: str
+    last_success: datetime | None
+    next_run: datetime
+
+
 class Status(msgspec.Struct, frozen=True):
     """The object of `db status --json`. `ready`: everything is as mpesa-sync needs it, `db init` included."""
 
@@ -65,7 +84,9 @@ class Status(msgspec.Struct, frozen=True):
     installation: Installation
     platform: Platform
     role: RoleStatus
+    guards: Guards
     row_level_security: Mapping[str, bool]
+    reconciler: Reconciler | None
     ready: bool
 
 
@@ -96,14 +117,18 @@ async def _status(opened: Opened) -> Status:
         lacks = await identity.missing_rights(connection, with_services=True)
         open_policies = await identity.open_membership_policies(connection)
         ours = await _installation(connection)
+        sweeps = await _reconciler(connection, opened) if ours.current else None
+        guarded = await guards.status(connection)
     platform = Platform(found.missing(), found.odd(), found.optional(), open_policies)
     lacks = _lacks(lacks, role, tables, ours)
     return Status(
         database=_database(opened, server),
         installation=ours,
         platform=platform,
+        guards=Guards(guarded.state, guarded.mode, guarded.notices),
         role=RoleStatus(role.name, role.is_superuser, role.bypasses_rls, lacks, not lacks),
         row_level_security={table.name: table.has_rls for table in tables},
+        reconciler=sweeps,
         ready=server.is_supported and ours.current and not (platform.missing or platform.odd or lacks),
     )
 
@@ -128,6 +153,12 @@ async def _installation(connection: Any) -> Installation:
     return Installation(state.applied is not None, True, mode, state.applied, newest, state.is_current)
 
 
+async def _reconciler(connection: Any, opened: Opened) -> Reconciler | None:
+    state = await reconciler.state(connection)
+    policy = await policy_on(connection, opened.database)
+    return None if state is None else Reconciler(policy, state.last_success, state.next_run)
+
+
 def _lacks(rights: list[str], role: Role, tables: list[RowSecurity], ours: Installation) -> list[str]:
     found = [right for right in rights if ours.readable or not right.startswith("mpesa_sync.")]
     found += [f"{table.name}: BYPASSRLS, for its policies hide rows" for table in tables if table.hides_rows]
@@ -146,6 +177,10 @@ def _lines(found: Status) -> Iterator[str]:
     yield from labelled("", f"named by {database.source}")
     yield from labelled("Server", f"PostgreSQL {database.server_version}, {fits}")
     yield from labelled("Installed", _installed(found.installation))
+    if sweeps := found.reconciler:
+        last = f"last sweep {moment(sweeps.last_success)}" if sweeps.last_success else "no sweep yet"
+        yield from labelled("Reconciler", f"{sweeps.policy}; {last}, next {moment(sweeps.next_run)}")
+    yield from labelled("Guards", guard_words(found.guards.state, found.guards.mode))
     yield from labelled("Missing", ", ".join(platform.missing) or "nothing")
     yield from labelled("Odd", "; ".join(platform.odd) or "nothing")
     there = [name for name, is_there in platform.optional.items() if is_there]
@@ -162,6 +197,15 @@ def _lines(found: Status) -> Iterator[str]:
     if platform.user_bars_insert_policies:
         policies = names(platform.user_bars_insert_policies)
         yield from labelled("Warning", f"policies on user_bars may let a user give itself a venue: {policies}")
+
+
+def guard_words(state: str, mode: str | None) -> str:
+    """Return how the guards stand, as a person reads it."""
+    if state == GuardState.INSTALLED:
+        return f"on, mode {mode}" if mode else "on"
+    if mode is None and state == GuardState.MISSING:
+        return "off; 'mpesa-sync guard install' puts them on the platform's tables"
+    return f"NOT as they must be: {state}; see 'mpesa-sync guard status'"
 
 
 def _installed(ours: Installation) -> str:

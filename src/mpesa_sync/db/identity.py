@@ -40,14 +40,19 @@ with to_write (schema_name, table_name, column_name, privilege) as (values
   ('mpesa_sync', 'alerts', null, 'SELECT'), ('mpesa_sync', 'alerts', null, 'INSERT'),
   ('mpesa_sync', 'alerts', null, 'UPDATE'), ('mpesa_sync', 'migration_runs', null, 'SELECT'),
   ('mpesa_sync', 'migration_runs', null, 'INSERT'), ('mpesa_sync', 'migration_journal', null, 'SELECT'),
-  ('mpesa_sync', 'migration_journal', null, 'INSERT')
+  ('mpesa_sync', 'migration_journal', null, 'INSERT'), ('mpesa_sync', 'migration_runs', null, 'UPDATE'),
+  ('mpesa_sync', 'migration_candidates', null, 'SELECT'), ('mpesa_sync', 'migration_candidates', null, 'INSERT'),
+  ('mpesa_sync', 'migration_candidates', null, 'DELETE'), ('mpesa_sync', 'migration_quarantine', null, 'SELECT'),
+  ('mpesa_sync', 'migration_quarantine', null, 'INSERT'), ('mpesa_sync', 'migration_quarantine', null, 'UPDATE')
 ), ours (table_name, privileges) as (values
   ('alert_occurrences', '{SELECT,INSERT,DELETE}'), ('alert_deliveries', '{SELECT,INSERT,UPDATE,DELETE}'),
   ('alert_channels', '{SELECT,INSERT,UPDATE,DELETE}'), ('venue_channels', '{SELECT,INSERT,UPDATE,DELETE}'),
   ('queue', '{SELECT,INSERT,UPDATE,DELETE}'), ('queue_id_seq', '{USAGE}'),
   ('queue_log', '{SELECT,INSERT,UPDATE,DELETE}'), ('queue_statistics', '{SELECT,INSERT,UPDATE,DELETE}'),
   ('queue_statistics_id_seq', '{USAGE}'), ('idempotency_keys', '{SELECT,INSERT,UPDATE,DELETE}'),
-  ('credential_details', '{SELECT,INSERT,UPDATE}')
+  ('credential_details', '{SELECT,INSERT,UPDATE}'), ('reconciler', '{SELECT,INSERT,UPDATE}'),
+  ('reconciler_cycles', '{SELECT,INSERT,DELETE}'),
+  ('guard_settings', '{SELECT}'), ('guard_hits', '{SELECT,DELETE}')
 ), needed as (
   select * from to_write
   union all

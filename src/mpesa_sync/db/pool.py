@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args
 from urllib.parse import parse_qsl, urlsplit
 from uuid import UUID
 
@@ -26,6 +26,7 @@ from mpesa_sync.settings import SPOOL
 from mpesa_sync.settings_reader import database_url_fault
 
 T = TypeVar("T")
+ReconcilePolicy = Literal["observe", "repair", "off"]
 _log: Final = logs.get("pool")
 _POOL_SIZE: Final = 10
 _CLOSE_TIMEOUT_S: Final = 10.0
@@ -35,7 +36,8 @@ class Database:
     """One PostgreSQL database, the keys for its secrets, and the policy for retries.
 
     Made by `connect`. Attributes: `keys`, the key ring (may be empty); `allow_sandbox`, whether sandbox
-    credentials may serve customers (None: as the installation says); `retry`, `clock`; `alert_spool`, the folder
+    credentials may serve customers, and `reconcile`, what the reconciler does about drift (None: as the installation
+    says); `retry`, `clock`; `alert_spool`, the folder
     where alerts wait while the database cannot take them (None: none); `alerts_may_wait`, whether to look there;
     `alerts_in_memory`, those for which not even the folder had room, by bar and kind.
     """
@@ -55,6 +57,7 @@ class Database:
         self._closed = False
         self.keys = keys
         self.allow_sandbox = allow_sandbox
+        self.reconcile: ReconcilePolicy | None = None
         self.retry = retry or Backoff()
         self.clock: Clock = clock or SystemClock()
         self.alert_spool = alert_spool
@@ -97,7 +100,8 @@ class Database:
     async def reading(self, begin: Begin = session.READ) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy[Any]]:
         """Give a connection in a READ ONLY transaction, which the database itself forbids to write.
 
-        The block may take `begin.budget_s` seconds, and be idle for as long as the limits in `begin.sql` say.
+        The block may take `begin.budget_s` seconds, and be idle for as long as the limits in `begin.sql` say. No answer
+        takes longer than that and `session.ACQUIRE_TIMEOUT_S`, 7 s for `READ`: below the 9 s that a request has.
 
         Arguments:
             begin: `READ` or `SCAN` of `db.session`.
@@ -106,14 +110,16 @@ class Database:
         """
         connection = await self.acquire()
         usable = False
+        end = asyncio.get_running_loop().time() + begin.budget_s
         try:
-            async with asyncio.timeout(begin.budget_s):
+            async with asyncio.timeout_at(end):
                 await connection.execute(begin.sql)
                 yield connection
                 await connection.execute("rollback")
             usable = True
         except Exception as exc:  # noqa: BLE001 - raised again, translated
-            usable = isinstance(exc, asyncpg.PostgresError | MpesaSyncError) and await rolled_back(connection)
+            answered = isinstance(exc, asyncpg.PostgresError | MpesaSyncError)
+            usable = answered and await rolled_back(connection, by=end)
             error = translate(exc)
             raise error from cause_of(error, exc)
         finally:
@@ -160,6 +166,7 @@ async def connect(
     *,
     kms_keys: Sequence[str | Secret] = (),
     allow_sandbox: bool | None = None,
+    reconcile: ReconcilePolicy | None = None,
     pool_size: int = _POOL_SIZE,
     retry: Backoff | None = None,
     clock: Clock | None = None,
@@ -176,6 +183,8 @@ async def connect(
             and for whatever else opens or seals secrets.
         allow_sandbox: whether sandbox credentials may serve customers. None: as the installation says,
             yes for a database that mpesa-sync made, no for one that it was attached to.
+        reconcile: what the reconciler does about drift where this program runs it: `repair`, `observe` or `off`.
+            None: as the installation says, `repair` in a database that mpesa-sync made, else `observe`.
         pool_size: the most connections that are opened, at least 1.
         retry: how often and how long transient faults are retried (R5.1).
         clock: time; only tests pass one.
@@ -188,12 +197,7 @@ async def connect(
     """
     keys = KeyRing.from_texts(kms_keys)
     text = url.reveal() if isinstance(url, Secret) else url
-    if allow_sandbox not in (None, True, False):
-        raise ConfigurationError(["allow_sandbox must be True, False or None"])
-    if pool_size < 1:
-        raise ConfigurationError(["pool_size must be at least 1"])
-    if fault := database_url_fault(text):
-        raise ConfigurationError([f"the database URL {fault}"])
+    _require(text, allow_sandbox, reconcile, pool_size)
     pool = asyncpg.create_pool(
         text,
         min_size=0,
@@ -210,10 +214,22 @@ async def connect(
         raise error from cause_of(error, exc)
     spool = None if alert_spool is None else alert_spool / _spool_of(text)
     database = Database(pool, keys=keys, allow_sandbox=allow_sandbox, retry=retry, clock=clock, alert_spool=spool)
+    database.reconcile = reconcile
     try:
         yield database
     finally:
         await database.close()
+
+
+def _require(url: str, allow_sandbox: bool | None, reconcile: str | None, pool_size: int) -> None:
+    if allow_sandbox not in (None, True, False):
+        raise ConfigurationError(["allow_sandbox must be True, False or None"])
+    if reconcile not in (None, *get_args(ReconcilePolicy)):
+        raise ConfigurationError(["reconcile must be 'repair', 'observe', 'off' or None"])
+    if pool_size < 1:
+        raise ConfigurationError(["pool_size must be at least 1"])
+    if fault := database_url_fault(url):
+        raise ConfigurationError([f"the database URL {fault}"])
 
 
 def _spool_of(url: str) -> str:
@@ -232,12 +248,17 @@ def is_gone(connection: Any) -> bool:
         return True
 
 
-async def rolled_back(connection: Any) -> bool:
-    """Roll back and return whether the connection can be used again."""
+async def rolled_back(connection: Any, *, by: float | None = None) -> bool:
+    """Roll back and return whether the connection can be used again.
+
+    Arguments:
+        by: the time of the event loop at which it is given up, if that is before `session.END_TIMEOUT_S` have passed.
+    """
     if is_gone(connection):
         return False
     try:
-        async with asyncio.timeout(session.END_TIMEOUT_S):
+        latest = asyncio.get_running_loop().time() + session.END_TIMEOUT_S
+        async with asyncio.timeout_at(latest if by is None else min(by, latest)):
             await connection.execute("rollback")
     except Exception as exc:  # noqa: BLE001 - whatever it is, the connection is closed for it
         _log.debug("rollback failed", error=type(translate(exc)).__name__)

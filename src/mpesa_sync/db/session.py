@@ -59,6 +59,18 @@ set local row_security = off;
 )
 """A detection over all bars: one statement, which the database itself forbids to write."""
 
+SLICE: Final = Begin(
+    """
+begin isolation level read committed, read only;
+set local lock_timeout = '500ms';
+set local statement_timeout = '1s';
+set local idle_in_transaction_session_timeout = '1s';
+set local row_security = off;
+""",
+    budget_s=1.5,
+)
+"""One look of the reconciler at some bars: all day long, so it gives up early and asks for fewer the next time."""
+
 SCHEMA: Final = Begin(
     """
 begin isolation level read committed, read write;
@@ -70,6 +82,18 @@ set local row_security = off;
     budget_s=60.0,
 )
 """Creating, migrating or removing what is ours."""
+
+GUARDS: Final = Begin(
+    """
+begin isolation level read committed, read write;
+set local lock_timeout = '250ms';
+set local statement_timeout = '5s';
+set local idle_in_transaction_session_timeout = '2s';
+set local row_security = off;
+""",
+    budget_s=15.0,
+)
+"""One try to install or remove triggers: while it waits for a table, the platform's writers queue behind it."""
 
 SETTINGS: Final = """
 select current_setting('transaction_isolation') as isolation, current_setting('row_security') as row_security,

@@ -12,7 +12,7 @@ from mpesa_sync.demo.killing import Survived
 from mpesa_sync.demo.observer import Fields
 from mpesa_sync.demo.venues import Venue
 from mpesa_sync.errors import DatabaseFault
-from mpesa_sync.migration.run import RunOptions
+from mpesa_sync.migration.options import RunOptions
 from mpesa_sync.migration.service import MpesaMigrationService
 
 Act = Callable[[Desk, Venue, bool], Awaitable[str]]

@@ -6,17 +6,27 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from mpesa_sync.db import alerts, deliveries, idempotency, notices_due, old_rows, session, transaction, venue_channels
+from mpesa_sync.db import (
+    alerts,
+    deliveries,
+    guards,
+    idempotency,
+    notices_due,
+    old_rows,
+    session,
+    transaction,
+    venue_channels,
+)
 from mpesa_sync.db.pool import Database
 from mpesa_sync.errors import MpesaSyncError
-from mpesa_sync.jobs import queue
+from mpesa_sync.jobs import failing, guard_watch, queue
 from mpesa_sync.jobs.channels import CHANNEL_GONE
 from mpesa_sync.jobs.owner_words import OWNER_KINDS
 from mpesa_sync.jobs.pace import Pace
 from mpesa_sync.monitoring import logs
 from mpesa_sync.monitoring.names import Event
 from mpesa_sync.sync import spool
-from mpesa_sync.sync.alert_kinds import RESOLVED_BY_SUCCESS, AlertKind
+from mpesa_sync.sync.alert_kinds import RESOLVED_BY_SUCCESS
 from mpesa_sync.sync.alert_words import NONE_FAILING
 
 _log: Final = logs.get("jobs")
@@ -42,6 +52,7 @@ async def look(database: Database, *, channels: Collection[str], owners: bool, r
     Raises:
         DatabaseFault, SchemaError: nothing was done, or it may have been: doing it again does no harm.
     """
+    await guard_watch.watch_when_it_can(database)
     await spool.take_in_when_it_can(database)  # a file that cannot be taken in must not keep the rest from being told
 
     async def work(connection: Any) -> int:
@@ -64,6 +75,7 @@ async def look(database: Database, *, channels: Collection[str], owners: bool, r
 
     async def resolve(connection: Any) -> None:
         await alerts.resolve_left_open(connection, RESOLVED_BY_SUCCESS)
+        await _settle_channels(connection)
 
     await transaction.once(database, session.WRITE, resolve)
     due = await transaction.once(database, session.WRITE, work)
@@ -87,18 +99,20 @@ async def tidy(database: Database) -> None:
             _log.warning(Event.JOB_FAILED, job="tidy", step=name, error=exc.code)
 
 
-async def _end_of_failing(connection: Any) -> None:
-    if not await deliveries.any_failing(connection):
-        await alerts.resolve(connection, None, [AlertKind.CHANNEL_FAILING], by=NONE_FAILING)
+async def _settle_channels(connection: Any) -> None:
+    """Bring the alert about channels up to date: a success that met its row locked, by a look's, has left it open."""
+    await failing.settle(connection, by=NONE_FAILING)
 
 
 _STEPS: Final[Mapping[str, Callable[[Any], Awaitable[int | None]]]] = {
     "channels": old_rows.forget_channels,
     "owners": venue_channels.forget_gone,
-    "failing": _end_of_failing,
+    "failing": _settle_channels,
     "deliveries": old_rows.prune_deliveries,
     "occurrences": alerts.prune_occurrences,
     "keys": idempotency.prune,
+    "cycles": old_rows.prune_cycles,
+    "guard_hits": guards.prune_hits,
     "queue_log": old_rows.prune_queue_log,
     "queue_statistics": old_rows.prune_queue_statistics,
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -28,10 +27,13 @@ from mpesa_sync.jobs import channels, look, queue
 from mpesa_sync.jobs.channels import Sender
 from mpesa_sync.jobs.deliver import Delivery
 from mpesa_sync.jobs.pace import Pace
+from mpesa_sync.jobs.quiet import Quiet, library_logs
+from mpesa_sync.jobs.reconciling import Reconciling
 from mpesa_sync.monitoring import logs
 from mpesa_sync.monitoring.names import Event
 from mpesa_sync.secret import Secret
 from mpesa_sync.settings import Settings
+from mpesa_sync.sync.reconciler_policy import Rhythm
 
 _log: Final = logs.get("jobs")
 _APPLICATION: Final = "mpesa-sync jobs"
@@ -48,7 +50,8 @@ _GOODBYE_S: Final = 0.5
 class Jobs:
     """What background work is done with; made by `prepared`.
 
-    `url` is a direct connection to the database, `channels` are those of the operators by name.
+    `url` is a direct connection to the database, `channels` are those of the operators by name, `budget` is how many
+    bars the reconciler repairs in an hour at most.
     """
 
     database: Database
@@ -57,6 +60,7 @@ class Jobs:
     repeat_minutes: int = 60
     public_url: str | None = None
     pace: Pace = field(default_factory=Pace)
+    budget: int = 100
 
 
 async def prepared(database: Database, url: Secret, settings: Settings, pace: Pace | None = None) -> Jobs:
@@ -73,7 +77,8 @@ async def prepared(database: Database, url: Secret, settings: Settings, pace: Pa
         async with database.reading() as connection:
             salt = await deliveries.salt(connection)
     found = await asyncio.to_thread(channels.channels_of, settings.alert_urls, salt)
-    return Jobs(database, url, found, settings.alert_repeat_minutes, settings.public_url, pace or Pace())
+    often, budget = settings.alert_repeat_minutes, settings.reconcile_budget
+    return Jobs(database, url, found, often, settings.public_url, pace or Pace(), budget)
 
 
 @asynccontextmanager
@@ -97,8 +102,8 @@ async def run(jobs: Jobs, stop: asyncio.Event) -> None:
     channels.silence()
     sender = Sender(jobs.pace.send_limit_s)
     work = _Work(jobs, sender, stop)
-    with _library_logs():
-        loops = {"look": work.look_for_ever, "queue": work.queue_for_ever}
+    with library_logs(Quiet(jobs.database.clock)):
+        loops = {"look": work.look_for_ever, "queue": work.queue_for_ever, "notices": work.reconciling.listen_for_ever}
         tasks = [asyncio.create_task(_kept_up(name, loop, stop)) for name, loop in loops.items()]
         _log.info(Event.JOBS_STARTED, channels=sorted(jobs.channels), owners=bool(jobs.database.keys))
         try:
@@ -139,14 +144,18 @@ async def _until(stop: asyncio.Event, within_s: float) -> None:
 
 
 class _Work:
-    """The two loops of `run`."""
+    """The three loops of `run`."""
 
     def __init__(self, jobs: Jobs, sender: Sender, stop: asyncio.Event) -> None:
         self._jobs = jobs
         self._stop = stop
         self._connection: Any = None
+        self._quiet = Quiet(jobs.database.clock)
         self._delivery = Delivery(
             jobs.database, sender, jobs.channels, jobs.public_url, jobs.pace, is_stopping=stop.is_set
+        )
+        self.reconciling = Reconciling(
+            jobs.database, jobs.url, Rhythm(cycle_s=jobs.pace.sweep_every_s, budget=jobs.budget), jobs.pace, stop
         )
 
     async def look_for_ever(self) -> None:
@@ -164,14 +173,15 @@ class _Work:
                     pace=pace,
                 ),
             )
+            await self._guarded("reconcile", self.reconciling.look)
             if jobs.database.clock.monotonic() >= tidy_at:
                 await self._guarded("tidy", lambda: look.tidy(jobs.database))
                 tidy_at = jobs.database.clock.monotonic() + pace.tidy_every_s
             await _until(self._stop, pace.look_every_s)
 
     async def queue_for_ever(self) -> None:
-        """Do the queue's jobs on one connection after the other; none of them is for a program without channels."""
-        if not self._audiences():
+        """Do the queue's jobs on one connection after the other."""
+        if self.reconciling.is_off and not self._audiences():
             await self._stop.wait()
         failures = 0
         while not self._stop.is_set():
@@ -184,7 +194,8 @@ class _Work:
             if self._stop.is_set():
                 return
             failures = 1 if self._jobs.database.clock.monotonic() - began > _AGAIN.cap_s else failures + 1
-            _log.warning(Event.JOBS_LOST, error=_word(failure or ConnectionResetError()))
+            if self._quiet.may_say(Event.JOBS_LOST):
+                _log.warning(Event.JOBS_LOST, error=_word(failure or ConnectionResetError()))
             bound_s = min(_AGAIN.cap_s, _AGAIN.base_s * _AGAIN.factor ** min(failures - 1, 10))
             await _until(self._stop, _AGAIN.uniform(0.0, bound_s))
 
@@ -201,14 +212,17 @@ class _Work:
             timeout=session.CONNECT_TIMEOUT_S,
             server_settings={"application_name": _APPLICATION},
         )
-        ending = None
+        ending = back = None
         try:
             await connection.execute(session.QUEUE_SETUP, timeout=pace.probe_limit_s)
             manager = QueueManager(queue.queries_on(connection, limit_s=pace.probe_limit_s), channel=queue.CHANNEL)
             for audience in self._audiences():
                 manager.entrypoint(queue.TELL[audience])(self._handler(audience))
+            if not self.reconciling.is_off:
+                manager.entrypoint(queue.SWEEP)(self._sweep)
             connection.add_termination_listener(lambda _connection: manager.shutdown.set())
             ending = asyncio.create_task(self._shut_down(manager))
+            back = asyncio.get_running_loop().call_later(pace.poll_every_s, self._back)
             await manager.run(
                 dequeue_timeout=timedelta(seconds=pace.poll_every_s),
                 batch_size=_BATCH,
@@ -219,8 +233,18 @@ class _Work:
         finally:
             if ending is not None:
                 ending.cancel()
+            if back is not None:
+                back.cancel()
             self._connection = None
             await _close(connection)
+
+    def _back(self) -> None:
+        """Say that jobs are done again: a connection that is lost at once, time and again, is not back."""
+        if self._quiet.over(Event.JOBS_LOST):
+            _log.info(Event.JOBS_BACK)
+
+    async def _sweep(self, _job: Job) -> None:
+        await self._guarded(queue.SWEEP, self.reconciling.sweep)
 
     def _audiences(self) -> list[str]:
         found = ["operators"] if self._jobs.channels else []
@@ -241,32 +265,13 @@ class _Work:
         """Do `work`; nothing that it raises goes further, as it would into the queue's own log with its text."""
         try:
             await work()
+            self._quiet.over(what)
         except Exception as exc:  # noqa: BLE001 - see above; it is tried again at the next look
             if isinstance(exc, MpesaSyncError | OSError):
-                _log.warning(Event.JOB_FAILED, job=what, error=_word(exc))
+                if self._quiet.may_say(what):
+                    _log.warning(Event.JOB_FAILED, job=what, error=_word(exc))
             else:
                 _log.error(Event.JOB_FAILED, job=what, error=_word(exc), exc_info=exc)
-
-
-class _Forwarded(logging.Handler):
-    """Writes what the queue's library logs as an event of ours: which of its messages, and never what it filled in."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        exc = record.exc_info[1] if record.exc_info else None
-        _log.log(record.levelno, Event.JOB_FAILED, said=str(record.msg), error=exc and type(exc).__name__)
-
-
-@contextlib.contextmanager
-def _library_logs() -> Any:
-    logger, handler = logging.getLogger("pgqueuer"), _Forwarded(logging.ERROR)
-    kept = logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = kept
 
 
 async def _close(connection: Any) -> None:

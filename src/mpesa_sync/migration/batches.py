@@ -6,11 +6,13 @@ fault of the whole (database gone, rights, disk) is raised.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from mpesa_sync.db import identity, journal, migrations, session, shape, transaction
+from mpesa_sync.db import identity, migrations, session, shape, transaction
+from mpesa_sync.db.candidates import Candidate
 from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.db.patience import patiently
 from mpesa_sync.db.pool import Database
@@ -18,17 +20,16 @@ from mpesa_sync.errors import (
     AccessDenied,
     DatabaseFault,
     MpesaSyncError,
-    OutcomeUnknown,
     ResourcesExhausted,
     SchemaError,
 )
-from mpesa_sync.migration.report import MigrationResult, Outcome, Quarantined
+from mpesa_sync.migration.ledger import Ledger
+from mpesa_sync.migration.report import Outcome, Quarantined
 from mpesa_sync.monitoring import logs, metrics
 from mpesa_sync.monitoring.names import Event
 from mpesa_sync.sync import writer
 from mpesa_sync.sync.writer import Settled
 
-Pair = tuple[UUID, bool]
 _log: Final = logs.get("migration")
 _LOCK_NOT_AVAILABLE: Final = "55P03"
 
@@ -37,7 +38,9 @@ _OUTCOMES: Final = {
     Settled.ALREADY_CONSISTENT: Outcome.ALREADY_CONSISTENT,
     Settled.STALE: Outcome.STALE,
     Settled.VANISHED: Outcome.VANISHED,
+    Settled.STALE_AUTHORITY: Outcome.QUARANTINED,
 }
+_NEEDS_NOTHING: Final = frozenset({Settled.FIXED, Settled.ALREADY_CONSISTENT, Settled.VANISHED})
 
 
 def stale_authority(bar_id: UUID) -> Quarantined:
@@ -51,9 +54,8 @@ def stale_authority(bar_id: UUID) -> Quarantined:
     )
 
 
-def quarantine(run_id: UUID, error: Quarantined) -> MigrationResult:
-    """Log and count a record that is set aside, and return it as its result (R2.4)."""
-    metrics.migration_records.labels(Outcome.QUARANTINED).inc()
+def tell_quarantined(run_id: UUID, error: Quarantined) -> None:
+    """Log a record that is set aside (R2.4)."""
     _log.warning(
         Event.MIGRATION_QUARANTINED,
         run=str(run_id),
@@ -62,79 +64,100 @@ def quarantine(run_id: UUID, error: Quarantined) -> MigrationResult:
         sqlstate=error.sqlstate,
         attempts=error.attempts,
     )
-    return MigrationResult(bar_id=error.bar_id, outcome=Outcome.QUARANTINED, error=error)
 
 
 class Batches:
     """Corrects batches of candidates for one run.
 
     Arguments:
-        run_id: written beside every value in the journal.
+        ledger: of the run; moved with each batch, in the batch's transaction.
         accept_stale_authority: correct also bars whose secrets stand in `bars` only.
     """
 
-    def __init__(self, database: Database, run_id: UUID, *, accept_stale_authority: bool = False) -> None:
+    def __init__(self, database: Database, ledger: Ledger, *, accept_stale_authority: bool = False) -> None:
         self._db = database
-        self._run_id = run_id
+        self._ledger = ledger
         self._accept = accept_stale_authority
-        self._answers_lost = False
 
-    async def settle(self, batch: Sequence[Pair]) -> AsyncIterator[MigrationResult]:
-        """Correct a batch and yield what became of every record of it, exactly once each.
+    async def settle(self, batch: Sequence[Candidate]) -> AsyncIterator[Counter[Outcome]]:
+        """Correct a batch and yield what became of its records: once each, a part of the batch at a time.
 
+        Arguments:
+            batch: in the order of ids.
         Raises:
+            RunUnderWay: the run is another process's.
             MpesaSyncError: a fault of the whole; the records not yielded were not settled.
         """
-        self._answers_lost = False  # of this batch: the journal also knows what earlier ones changed
-        async for result in self._settled(batch):
-            yield result
-
-    async def _settled(self, batch: Sequence[Pair]) -> AsyncIterator[MigrationResult]:
         try:
-            settled = await self._tried(batch)
+            counts = await self._tried(batch)
         except (DatabaseFault, SchemaError) as fault:
             if await self._is_of_the_whole(fault):
                 raise
             if len(batch) == 1:
-                yield await self._given_up(batch[0][0], fault)
+                yield await self._given_up(batch[0].bar_id, fault)
                 return
             middle = len(batch) // 2
             for half in (batch[:middle], batch[middle:]):
-                async for isolated in self._settled(half):
+                async for isolated in self.settle(half):
                     yield isolated
             return
-        for bar_id, result in settled.items():
-            yield self._result(bar_id, result)
+        yield counts
 
-    async def _tried(self, batch: Sequence[Pair]) -> dict[UUID, Settled]:
+    async def _tried(self, batch: Sequence[Candidate]) -> Counter[Outcome]:
         """Correct a batch in one transaction, transient faults and lost answers again (faults.md)."""
-        settled = await patiently(
-            self._db,
-            lambda: transaction.once(
-                self._db,
-                session.BATCH,
-                lambda connection: self._correct(connection, batch),
-                committed=Failpoint.BATCH_COMMITTED,
-            ),
-            seen=self._remember,
+
+        async def work(connection: Any) -> tuple[Counter[Outcome], list[Quarantined]]:
+            done = await self._ledger.is_done(connection, batch[-1].bar_id)
+            if done is not None:
+                return done, []
+            settled = await self._correct(connection, batch)
+            counts = Counter(_OUTCOMES[result] for result in settled.values())
+            aside = [stale_authority(bar) for bar, result in settled.items() if result is Settled.STALE_AUTHORITY]
+            at_rest = [bar for bar, result in settled.items() if result in _NEEDS_NOTHING]
+            await self._ledger.advance(connection, batch[-1].bar_id, counts, at_rest, aside)
+            return counts, aside
+
+        return await self._committed(batch[-1].bar_id, work)
+
+    async def _correct(self, connection: Any, batch: Sequence[Candidate]) -> Mapping[UUID, Settled]:
+        run_id = self._ledger.run_id
+        if self._ledger.kind == "undo":
+            return await writer.take_back(connection, run_id, [(one.bar_id, one.expected, one.target) for one in batch])
+        pairs = [(one.bar_id, one.expected) for one in batch]
+        return await writer.correct_bars(connection, run_id, pairs, accept_stale_authority=self._accept)
+
+    async def _given_up(self, bar_id: UUID, fault: DatabaseFault | SchemaError) -> Counter[Outcome]:
+        """Quarantine a record, unless an attempt whose answer was lost has settled it all the same."""
+        error = Quarantined(
+            bar_id=bar_id,
+            code=fault.code,
+            message=fault.message,
+            sqlstate=fault.sqlstate,
+            attempts=max(fault.attempts, 1),
         )
-        return await self._with_lost_answers(settled) if self._answers_lost else settled
 
-    def _remember(self, fault: DatabaseFault) -> None:
-        self._answers_lost = self._answers_lost or isinstance(fault, OutcomeUnknown)
+        async def work(connection: Any) -> tuple[Counter[Outcome], list[Quarantined]]:
+            done = await self._ledger.is_done(connection, bar_id)
+            if done is not None:
+                return done, []
+            counts = Counter({Outcome.QUARANTINED: 1})
+            await self._ledger.advance(connection, bar_id, counts, (), [error])
+            return counts, [error]
 
-    async def _correct(self, connection: Any, batch: Sequence[Pair]) -> dict[UUID, Settled]:
-        return await writer.correct_bars(connection, self._run_id, batch, accept_stale_authority=self._accept)
+        return await self._committed(bar_id, work)
 
-    async def _with_lost_answers(self, settled: dict[UUID, Settled]) -> dict[UUID, Settled]:
-        """Count what an attempt did whose COMMIT was answered into the void: the journal knows it."""
-
-        async def ask() -> set[UUID]:
-            async with self._db.reading() as connection:
-                return await journal.changed_in_run(connection, self._run_id, list(settled))
-
-        changed = await patiently(self._db, ask)
-        return {bar_id: Settled.FIXED if bar_id in changed else result for bar_id, result in settled.items()}
+    async def _committed(self, last: UUID, work: Any) -> Counter[Outcome]:
+        counts, aside = await patiently(
+            self._db,
+            lambda: transaction.once(self._db, session.BATCH, work, committed=Failpoint.BATCH_COMMITTED),
+        )
+        self._ledger.committed(last, counts)
+        for error in aside:
+            tell_quarantined(self._ledger.run_id, error)
+        for outcome, number in counts.items():
+            metrics.migration_records.labels(outcome).inc(number)
+        found: Counter[Outcome] = counts
+        return found
 
     async def _is_of_the_whole(self, fault: MpesaSyncError) -> bool:
         """Return whether not the rows are at fault but the database, its disk, our rights or its tables."""
@@ -154,25 +177,3 @@ class Batches:
             return await patiently(self._db, ask)
         except MpesaSyncError:
             return True
-
-    async def _given_up(self, bar_id: UUID, fault: DatabaseFault | SchemaError) -> MigrationResult:
-        """Quarantine a record, unless an attempt whose answer was lost has corrected it all the same."""
-        if self._answers_lost:
-            known = await self._with_lost_answers({bar_id: Settled.STALE})
-            if known[bar_id] is Settled.FIXED:
-                return self._result(bar_id, Settled.FIXED)
-        error = Quarantined(
-            bar_id=bar_id,
-            code=fault.code,
-            message=fault.message,
-            sqlstate=fault.sqlstate,
-            attempts=max(fault.attempts, 1),
-        )
-        return quarantine(self._run_id, error)
-
-    def _result(self, bar_id: UUID, settled: Settled) -> MigrationResult:
-        if settled is Settled.STALE_AUTHORITY:
-            return quarantine(self._run_id, stale_authority(bar_id))
-        outcome = _OUTCOMES[settled]
-        metrics.migration_records.labels(outcome).inc()
-        return MigrationResult(bar_id=bar_id, outcome=outcome)

@@ -1,81 +1,32 @@
-"""One run of the migration: detect, refuse or go on, correct in batches, verify; counters that add up."""
+"""One run of the migration: look, refuse or go on, correct in batches, verify; counters that add up."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Final
-from uuid import UUID, uuid4
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
-from mpesa_sync.db import journal, session, transaction
-from mpesa_sync.db.detection import DriftedBar
+from mpesa_sync.db import quarantine
 from mpesa_sync.db.patience import patiently
 from mpesa_sync.db.pool import Database
-from mpesa_sync.domain.availability import BarWarning
-from mpesa_sync.domain.inputs import line_of_text
-from mpesa_sync.errors import InvalidInput, MpesaSyncError
+from mpesa_sync.errors import MpesaSyncError
 from mpesa_sync.migration import fleet
-from mpesa_sync.migration.batches import Batches, Pair, quarantine, stale_authority
+from mpesa_sync.migration.batches import tell_quarantined
 from mpesa_sync.migration.candidates import Candidates
-from mpesa_sync.migration.report import MigrationResult, Outcome, Progress, Run, RunReport, RunState
-from mpesa_sync.monitoring import logs
+from mpesa_sync.migration.correcting import Correcting
+from mpesa_sync.migration.ledger import Ledger
+from mpesa_sync.migration.options import RunOptions
+from mpesa_sync.migration.report import Outcome, Progress, Quarantined, Run, RunState
+from mpesa_sync.migration.scope import Look, Scope
+from mpesa_sync.monitoring import logs, metrics
 from mpesa_sync.monitoring.names import Event
+from mpesa_sync.refusals import RunUnderWay
 
-DEFAULT_BATCH_SIZE: Final = 1_000
-MAX_BATCH_SIZE: Final = 5_000
 VERIFY_ROUNDS: Final = 3
 _log: Final = logs.get("migration")
-
-
-class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run is to go.
-
-    Arguments:
-        dry_run: find and report, in READ ONLY transactions; nothing is written.
-        batch_size: bars in one transaction, 1 to 5000.
-        max_changes: refuse, before anything is written, where more bars are to be corrected. None: no limit.
-        max_errors: stop once more records than this are quarantined. None: never stop for them (R2.4).
-        actor: who runs it, for the journal: 1 to 200 characters.
-        reason: why, for the journal: up to 500 characters.
-        accept_stale_authority: correct also bars whose secrets stand in `bars` only (`--authority credentials`).
-    """
-
-    dry_run: bool = False
-    batch_size: int = DEFAULT_BATCH_SIZE
-    max_changes: int | None = None
-    max_errors: int | None = None
-    actor: str = "migration"
-    reason: str = ""
-    accept_stale_authority: bool = False
-
-    def checked(self) -> RunOptions:
-        """Return the options with their texts cleaned.
-
-        Raises:
-            InvalidInput: names the option and its limits.
-        """
-        if not 1 <= self.batch_size <= MAX_BATCH_SIZE:
-            raise InvalidInput("batch_size", f"must be 1 to {MAX_BATCH_SIZE}")
-        for name in ("max_changes", "max_errors"):
-            value = getattr(self, name)
-            if value is not None and value < 0:
-                raise InvalidInput(name, "must be 0 or more")
-        return msgspec.structs.replace(
-            self,
-            actor=line_of_text("actor", self.actor),
-            reason=line_of_text("reason", self.reason, shortest=0, longest=500),
-        )
-
-
-async def record_run(database: Database, run_id: UUID, *, actor: str, reason: str) -> None:
-    """Write down who starts a run and why, before it changes anything."""
-
-    async def work(connection: Any) -> None:
-        await journal.record_run(connection, run_id, actor=actor, reason=reason)
-
-    await patiently(database, lambda: transaction.once(database, session.WRITE, work))
+_ASKED: Final = {"pause": RunState.PAUSED, "cancel": RunState.CANCELLED}
 
 
 class _Stopped(Exception):
@@ -88,9 +39,11 @@ class _Stopped(Exception):
 
 
 class MigrationRun:
-    """The state of one run. Used once.
+    """The course of one run in this process. Used once.
 
     Arguments:
+        scope: which bars it is about.
+        ledger: its row, which is written once there is something to write down, or was taken over.
         progress, stop: as `MpesaMigrationService.run`.
     """
 
@@ -98,124 +51,159 @@ class MigrationRun:
         self,
         database: Database,
         options: RunOptions,
+        scope: Scope,
+        ledger: Ledger,
         progress: Callable[[Progress], None] | None,
         stop: asyncio.Event | None,
     ) -> None:
         self._db = database
-        self._options = options.checked()
+        self._options = options
+        self._scope = scope
+        self._ledger = ledger
         self._tell = progress or (lambda _: None)
         self._stop = stop or asyncio.Event()
-        report = RunReport(run=uuid4(), state=RunState.RUNNING, dry_run=options.dry_run)
-        self._run = Run(report=report)
-        self._recorded = False
-        self._batches = Batches(database, report.run, accept_stale_authority=options.accept_stale_authority)
+        self._run = Run(report=ledger.report)
 
     async def run(self) -> Run:
-        """Go through all phases and return how it ended."""
+        """Go through all phases, or those that are left of a run taken over, and return how it ended.
+
+        Raises:
+            RunUnderWay: another run is, or the run is another process's.
+            MpesaSyncError: before anything was written.
+        """
         clock, report = self._db.clock, self._run.report
-        started = clock.monotonic()
-        drifted = await self._first_look()
+        started, before_s = clock.monotonic(), report.duration_s
+        look = None if self._ledger.is_open else await self._first_look()
         try:
-            report.state = await self._go(drifted)
+            if look is not None:
+                await self._begin(look)
+            async with self._ledger.beating():
+                report.state = await self._go()
         except _Stopped as stopped:
             report.state, self._run.limit = stopped.state, stopped.limit
+        except RunUnderWay:
+            raise
         except MpesaSyncError as fault:
-            report.state, self._run.fault = RunState.FAILED, fault.message
-        report.count(Outcome.DEFERRED, report.drifted - report.settled)
-        report.duration_s = round(clock.monotonic() - started, 3)
+            report.state = RunState.PAUSED if self._ledger.is_open else RunState.FAILED
+            self._run.fault = fault.message
+        report.duration_s = round(before_s + clock.monotonic() - started, 3)
+        await self._finish()
         _log.info(Event.MIGRATION_FINISHED, **msgspec.to_builtins(report))
         return self._run
 
-    async def _first_look(self) -> list[DriftedBar]:
-        self._say("detecting", 0, 0)
-        drifted, summary = await fleet.detect(self._db)
+    async def _first_look(self) -> Look:
+        self._say("detecting")
+        look = await self._scope.look(accept_stale_authority=self._options.accept_stale_authority)
         report, run = self._run.report, self._run
-        report.scanned, report.consistent, report.drifted = summary.bars, summary.consistent, summary.drifted
-        run.hidden, run.exposed = summary.hidden, summary.exposed
-        run.warnings = {warning.value: count for warning, count in summary.warnings.items() if count}
-        return drifted
+        report.scanned, report.consistent, report.drifted = look.scanned, look.consistent, look.drifted
+        report.count(Outcome.QUARANTINED, len(look.set_aside))
+        run.hidden, run.exposed, run.warnings = look.hidden, look.exposed, look.warnings
+        run.records = list(look.set_aside)
+        return look
 
-    async def _go(self, drifted: Sequence[DriftedBar]) -> RunState:
+    async def _begin(self, look: Look) -> None:
+        """Refuse, or write down what is to be done."""
         report, options = self._run.report, self._options
-        candidates = Candidates(self._without_stale_authority(drifted))
-        if options.max_changes is not None and len(candidates) > options.max_changes:
+        if options.max_changes is not None and len(look.candidates) > options.max_changes:
             raise _Stopped(RunState.CANCELLED, "max_changes")
         if options.dry_run:
-            return RunState.PLANNED
+            raise _Stopped(RunState.PLANNED)
         self._check_errors()
+        if not look.candidates and not look.set_aside and not look.at_rest:
+            return
         _log.info(Event.MIGRATION_STARTED, run=str(report.run), actor=options.actor, drifted=report.drifted)
-        await self._correct(candidates)
+        self._run.installed = await fleet.prepare(self._db)
+        await self._ledger.open(options, look.candidates, look.set_aside, look.at_rest)
+        for record in look.set_aside:
+            tell_quarantined(report.run, record)
+            metrics.migration_records.labels(Outcome.QUARANTINED).inc()
+
+    async def _go(self) -> RunState:
+        report = self._run.report
+        if self._ledger.is_open:
+            await self._correct()
         report.verified = await self._verify()
-        return RunState.DONE if report.verified else RunState.FAILED
+        return RunState.FAILED if report.verified is False else RunState.DONE
 
-    def _without_stale_authority(self, drifted: Sequence[DriftedBar]) -> list[Pair]:
-        """Return what is to be corrected; bars whose `is_active` may not be the truth are quarantined."""
-        pairs = []
-        for bar in drifted:
-            if BarWarning.STALE_AUTHORITY in bar.warnings and not self._options.accept_stale_authority:
-                self._count(quarantine(self._run.report.run, stale_authority(bar.bar_id)))
-            else:
-                pairs.append((bar.bar_id, bar.authority))
-        return pairs
+    async def _correct(self) -> None:
+        correcting = Correcting(self._db, self._ledger, self._options, self._tell, self._check)
+        if (reason := await correcting.run()) is not None:
+            self._run.fault = reason
+            raise _Stopped(RunState.PAUSED, "throttle")
 
-    async def _correct(self, candidates: Candidates) -> None:
-        if candidates and not self._recorded:
-            self._run.installed = await fleet.prepare(self._db)
-            run_id, options = self._run.report.run, self._options
-            await record_run(self._db, run_id, actor=options.actor, reason=options.reason)
-            self._recorded = True
-        clock = self._db.clock
-        size, done = self._options.batch_size, 0
-        self._say("correcting", done, len(candidates))
-        for batch in candidates.batches(size):
-            if self._stop.is_set():
-                raise _Stopped(RunState.INTERRUPTED)
-            began = clock.monotonic()
-            async for result in self._batches.settle(batch):
-                self._count(result)
-                done += 1
-            self._say("correcting", done, len(candidates), (clock.monotonic() - began) * 1000)
-            self._check_errors()
+    def _check(self) -> None:
+        self._check_stop()
+        self._check_errors()
 
-    def _count(self, result: MigrationResult) -> None:
-        self._run.report.count(result.outcome)
-        if result.error is not None:
-            self._run.records.append(result.error)
+    def _check_stop(self) -> None:
+        """End between batches where somebody asks for it."""
+        self._ledger.require_held()
+        if self._stop.is_set():
+            raise _Stopped(RunState.INTERRUPTED)
+        if self._ledger.wanted is not None:
+            raise _Stopped(_ASKED[self._ledger.wanted])
 
     def _check_errors(self) -> None:
         limit = self._options.max_errors
         if limit is not None and self._run.report.quarantined > limit:
             raise _Stopped(RunState.FAILED, "max_errors")
 
-    async def _verify(self) -> bool:
+    async def _verify(self) -> bool | None:
         """Pass over all bars until one pass has nothing to repair, at most 3 times (R2.3).
 
         What is quarantined stays drifted and is no news. What others made drift meanwhile is repaired and counted.
         """
-        report = self._run.report
-        for last_round in (*(VERIFY_ROUNDS - 1) * (False,), True):
-            if self._stop.is_set():
-                raise _Stopped(RunState.INTERRUPTED)
-            self._say("verifying", 0, 0)
-            known = {record.bar_id for record in self._run.records}
-            drifted, _ = await fleet.detect(self._db)
-            fresh = [bar.bar_id for bar in drifted if bar.bar_id not in known]
-            still = await fleet.second_look(self._db, fresh) if fresh else []
-            if not still or last_round:
-                break
-            report.scanned += len(still)
-            report.drifted += len(still)
-            await self._correct(Candidates(still))
-        return not still
+        if not self._scope.is_verified:
+            return None
+        still: Candidates = Candidates()
+        while True:
+            self._check_stop()
+            self._say("verifying")
+            if self._ledger.is_open:
+                await self._ledger.verifying()
+                self._check_stop()
+            known = {record.bar_id for record in await self._aside()}
+            still, self._run.outside = await self._scope.verify(known)
+            if not still or self._ledger.round + 1 >= VERIFY_ROUNDS:
+                return not still
+            await self._repair(still)
 
-    def _say(self, phase: str, settled: int, total: int, batch_ms: float = 0.0) -> None:
-        self._tell(
-            Progress(
-                phase=phase,
-                settled=settled,
-                total=total,
-                report=self._run.report,
-                batch_size=self._options.batch_size,
-                batch_ms=batch_ms,
-            )
-        )
+    async def _repair(self, still: Candidates) -> None:
+        if not self._ledger.is_open:
+            self._run.installed = await fleet.prepare(self._db)
+            report = self._run.report
+            report.scanned, report.drifted = report.scanned + len(still), report.drifted + len(still)
+            await self._ledger.open(self._options, still)
+        else:
+            await self._ledger.next_round(still, found=len(still))
+        await self._correct()
+
+    async def _aside(self) -> list[Quarantined]:
+        """Return what the run has set aside."""
+        if not self._ledger.is_open:
+            return self._run.records
+
+        async def ask() -> list[Quarantined]:
+            async with self._db.reading() as connection:
+                found = await quarantine.of_run(connection, self._ledger.run_id)
+            return [
+                Quarantined(bar_id=bar_id, code=code, sqlstate=sqlstate, message=message, attempts=attempts)
+                for bar_id, code, sqlstate, message, attempts in found
+            ]
+
+        self._run.records = await patiently(self._db, ask)
+        return self._run.records
+
+    async def _finish(self) -> None:
+        """Count what was not reached, and write down how the run ended."""
+        run, report = self._run, self._run.report
+        if self._ledger.is_open:
+            try:
+                await self._aside()
+            except MpesaSyncError as fault:
+                run.fault = run.fault or fault.message
+            await self._ledger.end(report.state, limit=run.limit, fault=run.fault)
+        report.count(Outcome.DEFERRED, report.drifted - report.settled)
+
+    def _say(self, phase: str) -> None:
+        self._tell(Progress(phase=phase, settled=0, total=0, report=self._run.report))

@@ -7,13 +7,29 @@ from typing import Final
 
 
 class AlertKind(StrEnum):
-    """Kinds of alerts; of each, one may be open for a bar. `CHANNEL_FAILING` is about no bar."""
+    """Kinds of alerts; of each, one may be open for a bar. Those of `ABOUT_NO_BAR` are about none."""
 
     SYNC_FAILED = "sync_failed"
     DATABASE_REFUSED = "database_refused"
     OUTCOME_UNKNOWN = "outcome_unknown"
     SECRETS_UNREADABLE = "secrets_unreadable"
     CHANNEL_FAILING = "channel_failing"
+    DRIFT_FOUND = "drift_found"
+    RECONCILER_BUDGET = "reconciler_budget"
+    RECONCILER_STALE = "reconciler_stale"
+    GUARD_BROKEN = "guard_broken"
+
+
+ABOUT_NO_BAR: Final = frozenset(
+    {
+        AlertKind.CHANNEL_FAILING,
+        AlertKind.DRIFT_FOUND,
+        AlertKind.RECONCILER_BUDGET,
+        AlertKind.RECONCILER_STALE,
+        AlertKind.GUARD_BROKEN,
+    }
+)
+"""About the service, or the fleet: operators hear of them, owners of venues do not."""
 
 
 RESOLVED_BY_SUCCESS: Final = [

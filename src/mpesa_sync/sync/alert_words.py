@@ -38,9 +38,27 @@ KINDS: Final[Mapping[str, KindWords]] = {
         "A channel for alerts does not work",
         "Messages sent over it were refused or not answered several times in a row.",
     ),
+    AlertKind.DRIFT_FOUND: KindWords(
+        "Venues whose two settings disagree",
+        "A sweep over all venues found some where the staff app and the customer app disagree, and left them so.",
+    ),
+    AlertKind.RECONCILER_BUDGET: KindWords(
+        "More venues drift than may be repaired",
+        "The reconciler has made as many repairs in this hour as it may. What it finds now it leaves.",
+    ),
+    AlertKind.RECONCILER_STALE: KindWords(
+        "The sweep over all venues does not come to its end",
+        "Venues that drift unnoticed are found by a sweep, and none has ended for longer than two should take.",
+    ),
+    AlertKind.GUARD_BROKEN: KindWords(
+        "A guard on the platform's tables does not stand",
+        "Guards were installed on bars and mpesa_credentials, and one is disabled, gone, or not as it was made.",
+    ),
 }
 """Of every kind."""
 
+SEVERAL: Final = "several"
+"""The cause of the alert about channels where they have different faults."""
 _CAUSES: Final[Mapping[str, str]] = {
     "database": "The database could not take the change.",
     "database_busy": "The database was away or busy, also after several tries.",
@@ -54,13 +72,20 @@ _CAUSES: Final[Mapping[str, str]] = {
     "schema": "A table, column or function is missing, or of another version.",
     "outcome_unknown": "The answer to COMMIT never came.",
     "credentials_unusable": "The stored secrets open under none of the keys given.",
-    "refused": "The channel refused the message.",
+    "left_drifted": "Drift was found, and the policy says to report it, or the truth of it is in doubt.",
+    "budget_spent": "The reconciler's budget of the hour is spent.",
+    "no_success": "No sweep has come to its end for too long.",
+    "refused": "The channel answered no, or nobody listens at its address.",
     "timed_out": "The channel did not answer in time.",
     "channel_gone": "The channel is not set any more.",
     "unreadable": "The address of the channel cannot be read.",
     "venue_gone": "The venue is gone.",
+    SEVERAL: "Several channels fail, and not all for the same reason.",
+    "guard_missing": "A trigger of the guards is gone.",
+    "guard_disabled": "A trigger of the guards is switched off, or not on for every kind of session.",
+    "guard_outdated": "A trigger or function of the guards is not as this program makes it.",
 }
-"""Of every error that calls for an alert, by its code, and of every fault of a channel, by its word."""
+"""Of every error that calls for an alert, by its code, of every fault of a channel, and of every state of guards."""
 
 
 def title_of(kind: str) -> str:
@@ -81,10 +106,14 @@ _ACTORS: Final[Mapping[str, str]] = {
     "user": "a user of the platform",
     "operation": "a change that was saved and read back",
     "channel": "a channel that works again",
+    "reconciler": "the reconciler's {name}",
 }
 """Of who acknowledges and resolves, by what stands before the first colon of an actor."""
 NONE_FAILING: Final = "channel:none is failing"
-"""What resolves the alert about channels where the one that failed is used no more; else `channel:` and its name."""
+"""What resolves the alert about channels where no success did; else `channel:` and the name of that one."""
+
+GUARDS_WELL: Final = "guards:well"
+"""What resolves the alert about guards."""
 
 
 def who(actor: str | None) -> str:
@@ -93,6 +122,8 @@ def who(actor: str | None) -> str:
     Arguments:
         actor: as the table of alerts keeps it; None where nobody is known.
     """
+    if actor == GUARDS_WELL:
+        return "itself, since the guards stand as they must, or were removed on purpose"
     if actor == NONE_FAILING:
         return "itself, since no channel that is still used fails"
     kind, _, name = (actor or "").partition(":")

@@ -80,6 +80,38 @@ select t.id, t.previous, t.authority, t.stale_authority, c.id is not null as cha
 """Correct locked bars in one statement, which decides anew: a bar is written only while it still is drifted in the
 direction expected. $1 run, $2 bars, $3 the authority expected of each, $4 whether stale authority is accepted, $5 the
 kinds of alerts that a correction answers. Each bar written gets a new version and sends its notice (facts/live.md)."""
+TAKE_BACK_BARS: Final = """
+with held as materialized (
+  select b.id, b.mpesa_enabled as now, w.expected, w.target
+    from unnest($2::uuid[], $3::boolean[], $4::boolean[]) as w (id, expected, target)
+    join public.bars b on b.id = w.id
+), changed as (
+  update public.bars b set mpesa_enabled = h.target
+    from held h
+   where b.id = h.id and h.now is not distinct from h.expected and h.now is distinct from h.target
+  returning b.id, h.now as previous, h.target
+), journalled as (
+  insert into mpesa_sync.migration_journal (run_id, bar_id, previous, current)
+  select $1, c.id, c.previous, c.target from changed c
+), noticed as (
+  insert into mpesa_sync.bar_state as s (bar_id, version, changed_in)
+  select c.id, 1, pg_current_xact_id() from changed c
+  on conflict (bar_id) do update set version = s.version + 1, changed_in = excluded.changed_in, changed_at = now()
+    where s.changed_in is distinct from excluded.changed_in
+  returning pg_notify('mpesa_sync', s.bar_id::text)
+)
+select h.id, c.id is not null as changed, h.now is not distinct from h.target as is_there
+  from held h left join changed c on c.id = h.id
+"""
+"""Give locked bars the flag that they had before a run, while it is the run's still. $1 the run that takes back, $2
+bars, $3 what the run undone has left in each, $4 what was there before it."""
+READ_BACK_TAKEN: Final = """
+select b.id
+  from unnest($1::uuid[], $2::boolean[]) as w (id, target)
+  join public.bars b on b.id = w.id
+ where b.mpesa_enabled is distinct from w.target
+"""
+"""Those of the bars just taken back that have another value all the same."""
 READ_BACK_BARS: Final = """
 select b.id
   from public.bars b

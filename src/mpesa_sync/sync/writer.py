@@ -194,10 +194,7 @@ async def correct_bars(
         IntegrityFault: a bar written disagrees when read back.
     """
     ids = [bar_id for bar_id, _ in expected]
-    await connection.execute(statements.LOCK_CREDENTIALS_OF_BARS, ids)
-    await connection.execute(statements.LOCK_BARS, ids)
-    await connection.execute(statements.LOCK_NEW_CREDENTIALS_OF_BARS, ids)
-    failpoints.hit(Failpoint.BATCH_LOCKED)
+    await _lock_bars(connection, ids)
     records = await connection.fetch(
         statements.CORRECT_BARS,
         run_id,
@@ -214,6 +211,47 @@ async def correct_bars(
     if await connection.fetch(statements.READ_BACK_BARS, fixed):
         raise _undone()
     return settled
+
+
+async def take_back(
+    connection: Any, run_id: UUID, changed: Sequence[tuple[UUID, bool, bool | None]]
+) -> dict[UUID, Settled]:
+    """Lock some bars and give them the flag from before a run, where it is the run's still; journalled (R2).
+
+    The only write of ours that makes drift, and only where somebody asks for it.
+
+    Arguments:
+        run_id: the run that takes back.
+        changed: bar ids, each with what the run undone has left and what was there before it.
+    Returns:
+        What became of each bar: `STALE` where somebody has changed it since.
+    Raises:
+        IntegrityFault: a bar written has another value when read back.
+    """
+    ids = [bar_id for bar_id, _, _ in changed]
+    await _lock_bars(connection, ids)
+    before = [target for _, _, target in changed]
+    records = await connection.fetch(statements.TAKE_BACK_BARS, run_id, ids, [left for _, left, _ in changed], before)
+    settled = dict.fromkeys(ids, Settled.VANISHED)
+    for record in records:
+        untouched = Settled.ALREADY_CONSISTENT if record["is_there"] else Settled.STALE
+        settled[record["id"]] = Settled.FIXED if record["changed"] else untouched
+    await connection.execute(statements.DEFERRED_SPEAK)
+    failpoints.hit(Failpoint.BATCH_WRITTEN)
+    fixed = [(bar_id, target) for bar_id, _, target in changed if settled[bar_id] is Settled.FIXED]
+    if await connection.fetch(
+        statements.READ_BACK_TAKEN, [bar_id for bar_id, _ in fixed], [target for _, target in fixed]
+    ):
+        raise _undone()
+    return settled
+
+
+async def _lock_bars(connection: Any, ids: Sequence[UUID]) -> None:
+    """Lock some bars and their credentials in the one order (races.md)."""
+    await connection.execute(statements.LOCK_CREDENTIALS_OF_BARS, ids)
+    await connection.execute(statements.LOCK_BARS, ids)
+    await connection.execute(statements.LOCK_NEW_CREDENTIALS_OF_BARS, ids)
+    failpoints.hit(Failpoint.BATCH_LOCKED)
 
 
 def _settled(record: Any) -> Settled:

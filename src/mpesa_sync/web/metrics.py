@@ -12,13 +12,16 @@ from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from mpesa_sync.db import gauges
+from mpesa_sync.db import deliveries, gauges
 from mpesa_sync.db.gauges import Gauges
+from mpesa_sync.db.guards import GuardState
 from mpesa_sync.db.pool import Database
+from mpesa_sync.db.reconciler import State
 from mpesa_sync.errors import MpesaSyncError
 from mpesa_sync.live.state import FeedState
 from mpesa_sync.monitoring import names
-from mpesa_sync.sync import spool
+from mpesa_sync.secret import Secret
+from mpesa_sync.sync import channel_urls, spool
 from mpesa_sync.sync.alert_kinds import AlertKind
 from mpesa_sync.web import context
 
@@ -28,6 +31,8 @@ KEY: Final = "stored_gauges"
 _READ_TIMEOUT_S: Final = 2.0
 _KEEP_S: Final = 5.0
 _ALERT_STATES: Final = ("firing", "acknowledged", "resolved")
+_GUARD_STATES: Final = ("off", *(state.value for state in GuardState))
+_GUARD_HITS: Final = ("carried", "healed", "logged")
 _DELIVERY_STATES: Final = ("pending", "delivered", "failed")
 
 
@@ -35,10 +40,14 @@ class StoredGauges:
     """What the database holds, read in one transaction of at most 2 s and kept for 5 s, for however many scrapers.
 
     That it could not be read is kept as long, so that a dead database makes no scrape wait twice.
+
+    Arguments:
+        alert_urls: the operators' channels of the settings; none: other programs have some that are not known here.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, alert_urls: Sequence[Secret] = ()) -> None:
         self._db = database
+        self._alert_urls = alert_urls
         self._one_at_a_time = asyncio.Lock()
         self._last: tuple[float, Gauges | None] | None = None
 
@@ -54,7 +63,8 @@ class StoredGauges:
     async def _read(self) -> Gauges | None:
         try:
             async with asyncio.timeout(_READ_TIMEOUT_S), self._db.reading() as connection:
-                return await gauges.read(connection)
+                salt = await deliveries.salt(connection) if self._alert_urls else b""
+                return await gauges.read(connection, channels=list(channel_urls.named(self._alert_urls, salt)))
         except (TimeoutError, MpesaSyncError):
             return None
 
@@ -66,6 +76,7 @@ class Scrape:
     feed: FeedState
     connections: tuple[int, int, int]
     spooled: int | None
+    is_spool_usable: bool
     stored: Gauges | None
 
     def collect(self) -> Iterable[Metric]:
@@ -93,6 +104,11 @@ class Scrape:
             "Alerts that wait in files of this machine for the database; absent where the folder cannot be read.",
             {} if self.spooled is None else {(): self.spooled},
         )
+        yield _gauge(
+            names.Metric.SPOOL_USABLE,
+            "1 where an alert could be kept in the folder for the time without a database, else 0.",
+            {(): int(self.is_spool_usable)},
+        )
         if self.stored is not None:
             yield from _stored(self.stored)
 
@@ -107,6 +123,7 @@ async def show(request: Request[Any, Any, Any]) -> Response[bytes]:
         feed=found.hub.state,
         connections=found.database.connections,
         spooled=await asyncio.to_thread(spool.waiting, found.database),
+        is_spool_usable=await asyncio.to_thread(spool.fault, found.database) is None,
     )
     ours = CollectorRegistry()
     ours.register(scrape)
@@ -130,7 +147,7 @@ def _stored(stored: Gauges) -> Iterable[Metric]:
     )
     yield _gauge(
         names.Metric.ALERT_DELIVERY_DELAY,
-        "Seconds that the oldest message which is not delivered has been waiting; 0 where none is.",
+        "Seconds that the oldest message over a channel that is set has been waiting; 0 where none is.",
         {(): stored.oldest_pending_s},
     )
     yield _gauge(
@@ -138,6 +155,44 @@ def _stored(stored: Gauges) -> Iterable[Metric]:
         "Jobs in the queue by entry point and state.",
         _pairs(stored.jobs),
         ("entrypoint", "state"),
+    )
+    if stored.reconciler is not None:
+        yield from _reconciler(stored.reconciler)
+    yield _gauge(
+        names.Metric.GUARDS,
+        "1 at the state in which the guards on the platform's tables are; off: none are meant to be installed.",
+        {(state,): state == (stored.guards or "off") for state in _GUARD_STATES},
+        ("state",),
+    )
+    yield _gauge(
+        names.Metric.GUARD_HITS,
+        "Writes of other programs that a guard met, by what it did, as far back as they are kept.",
+        {(kind,): stored.guard_hits.get(kind, 0) for kind in _GUARD_HITS},
+        ("kind",),
+    )
+
+
+def _reconciler(state: State) -> Iterable[Metric]:
+    """Return how the sweep over all venues does; what no cycle has said yet is absent."""
+    yield _gauge(
+        names.Metric.RECONCILER_AGE,
+        "Seconds since a sweep over all venues came to its end; where none has, since the installation.",
+        {(): state.success_age_s},
+    )
+    yield _gauge(
+        names.Metric.RECONCILER_SPENT, "Repairs of the reconciler in the hour of its budget.", {(): state.spent}
+    )
+    took_s, hidden, exposed = state.last_duration_s, state.last_hidden, state.last_exposed
+    yield _gauge(
+        names.Metric.RECONCILER_CYCLE,
+        "Seconds that the last sweep took, rests included.",
+        {} if took_s is None else {(): took_s},
+    )
+    yield _gauge(
+        names.Metric.RECONCILER_FOUND,
+        "Venues that the last sweep found drifted, by direction.",
+        {} if hidden is None or exposed is None else {("hidden",): hidden, ("exposed",): exposed},
+        ("direction",),
     )
 
 

@@ -1,0 +1,139 @@
+"""Correcting the candidates of a round, batch by batch: sized by time, held back while others suffer, shown (R2)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from mpesa_sync.db import pressure
+from mpesa_sync.db.patience import patiently
+from mpesa_sync.db.pool import Database
+from mpesa_sync.db.pressure import Pressure
+from mpesa_sync.migration.batches import Batches
+from mpesa_sync.migration.ledger import Ledger
+from mpesa_sync.migration.options import RunOptions
+from mpesa_sync.migration.pace import Pace
+from mpesa_sync.migration.report import Outcome, Progress
+from mpesa_sync.migration.sizing import BatchSize
+from mpesa_sync.migration.throttle import Throttle
+from mpesa_sync.monitoring import logs
+from mpesa_sync.monitoring.names import Event
+
+_log: Final = logs.get("migration")
+_LOOK_EVERY_S: Final = 1.0
+"""How often it is asked how others fare; a batch takes 150 ms."""
+
+
+class Correcting:
+    """Corrects what a run's ledger holds.
+
+    Arguments:
+        tell: called with the progress after each batch, and while the run holds back.
+        check: called between batches; raises where the run is to end there.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        ledger: Ledger,
+        options: RunOptions,
+        tell: Callable[[Progress], None],
+        check: Callable[[], None],
+    ) -> None:
+        self._db = database
+        self._ledger = ledger
+        self._tell = tell
+        self._check = check
+        self._size = BatchSize(fixed=options.batch_size)
+        self._throttle = Throttle(database.clock)
+        self._batches = Batches(database, ledger, accept_stale_authority=options.accept_stale_authority)
+        self._pace = Pace(database.clock.monotonic, settled=self._settled)
+        self._looked_at: float | None = None
+        self._committed_at: float | None = None
+        self._batch_ms = 0.0
+        self._unseen_told = False
+        self._reason: str | None = None
+
+    async def run(self) -> str | None:
+        """Correct batch after batch until the round is done; return why it stopped where others suffered for too long.
+
+        Raises:
+            RunUnderWay: the run is another process's.
+            MpesaSyncError: a fault of the whole.
+        """
+        clock = self._db.clock
+        self._say()
+        while batch := await self._ledger.batch(self._size.size):
+            self._check()
+            if not await self._others_are_well():
+                return self._reason
+            began, parts = clock.monotonic(), 0
+            counts: Counter[Outcome] = Counter()
+            async for part in self._batches.settle(batch):
+                counts += part
+                parts += 1
+            self._committed_at = clock.monotonic()
+            self._batch_ms = (self._committed_at - began) * 1000
+            self._say()
+            if parts > 1:
+                self._size.failed()
+            else:
+                self._size.next(self._batch_ms, len(batch))
+        self._check()
+        return None
+
+    async def _others_are_well(self) -> bool:
+        """Hold back while others suffer; return False once that has lasted too long."""
+        now = self._db.clock.monotonic()
+        if self._looked_at is not None and now - self._looked_at < _LOOK_EVERY_S:
+            return True
+        calm = await self._throttle.wait_until_calm(self._look, self._wait, self._hold_back)
+        self._looked_at = self._db.clock.monotonic()
+        return calm
+
+    async def _look(self) -> Pressure:
+        async def ask() -> Pressure:
+            async with self._db.reading() as connection:
+                return await pressure.sample(connection)
+
+        sample = await patiently(self._db, ask)
+        unseen = self._throttle.unseen(sample)
+        if unseen and not self._unseen_told:
+            self._unseen_told = True
+            _log.info(Event.MIGRATION_HOLDS_BACK, run=str(self._ledger.run_id), reason=unseen)
+        return sample
+
+    def _hold_back(self, reason: str | None) -> None:
+        self._reason = reason
+        self._say(reason)
+
+    async def _wait(self, seconds: float) -> None:
+        await self._db.clock.sleep(seconds)
+        self._check()
+
+    @property
+    def _settled(self) -> int:
+        report = self._ledger.report
+        return self._ledger.total - (report.drifted - report.settled)
+
+    def _say(self, throttle: str | None = None) -> None:
+        ledger, settled = self._ledger, self._settled
+        self._pace.tick(settled)
+        now = self._db.clock.monotonic()
+        self._tell(
+            Progress(
+                phase="correcting",
+                settled=settled,
+                total=ledger.total,
+                report=ledger.report,
+                batch_size=self._size.size,
+                batch_ms=self._batch_ms,
+                target_ms=self._size.target_ms,
+                rate=self._pace.rate,
+                eta_s=self._pace.eta_s(ledger.total - settled),
+                throttle=throttle,
+                cursor=ledger.cursor,
+                checkpoint_s=None if self._committed_at is None else now - self._committed_at,
+            )
+        )

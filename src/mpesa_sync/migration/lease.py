@@ -1,0 +1,32 @@
+"""Whether the process that holds a run of the migration is at it still, and making way where it is not (R2)."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from uuid import UUID
+
+from mpesa_sync.db import holder, runs
+from mpesa_sync.db.runs import StoredRun
+from mpesa_sync.refusals import RunUnderWay
+
+let_go: Final[set[UUID | None]] = set()
+"""Tokens of runs that ended in this process without its being written down: the database was away."""
+
+
+async def make_way(connection: Any, token: UUID) -> None:
+    """Mark a run that its process has left behind, so that another can begin.
+
+    Raises:
+        RunUnderWay: its process lives.
+    """
+    active = await runs.active(connection)
+    if active is None or active.token == token:
+        return
+    if not is_left(active):
+        raise RunUnderWay("Another run is under way.", run_id=active.id)
+    await runs.left_behind(connection, active.id)
+
+
+def is_left(run: StoredRun) -> bool:
+    """Return whether the process that held a run has ended, or gives no sign of life any more."""
+    return run.silent_s > runs.LEASE_S or run.token in let_go or holder.has_ended(run.holder)

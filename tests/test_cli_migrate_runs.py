@@ -1,0 +1,158 @@
+"""Runs on the command line: killed and resumed, paused, planned, taken back, the quarantine (R2, spec 6)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.support.cli import cli, environment
+from tests.support.faults import until
+from tests.support.migrate_cli import add_drift, counts, drifted, refuse, slow_down
+from tests.support.observer import database_hash
+from tests.support.venues import add_bar
+
+_FIXED: Final = "select count(*) from mpesa_sync.migration_journal"
+_RUN: Final = "select id::text from mpesa_sync.migration_runs"
+
+
+@asynccontextmanager
+async def migrating(url: str, sql: Any) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Give a `migrate` with slow batches of one bar, which has corrected one."""
+    await slow_down(sql, 1.5)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "mpesa_sync", "migrate", "--yes", "--json", "--batch-size", "1"),
+        env=environment(url),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        await until(lambda: sql.fetchval(_FIXED))
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_a_run_that_was_killed_is_resumed_at_once(database_url: str, sql: Any) -> None:
+    """R2: kill -9 in the middle of a batch; status says interrupted; resumed it ends as one that never was."""
+    await add_drift(sql, hidden=14, exposed=1)
+    async with migrating(database_url, sql) as process:
+        run = await sql.fetchval(_RUN)
+        busy = cli("migrate", "--yes", url=database_url)
+        assert (busy.code, run in busy.err) == (4, True)
+        process.kill()
+        await process.wait()
+    await sql.execute("drop trigger slow on public.bars")
+    shown = cli("migrate", "status", "--json", url=database_url)
+    assert [one["state"] for one in json.loads(shown.out)["runs"]] == ["interrupted"]
+    assert f"Go on: mpesa-sync migrate resume {run}" in cli("migrate", "status", run[:8], url=database_url).out
+    resumed = cli("migrate", "resume", run[:8], "--json", "--batch-size", "3", url=database_url)
+    assert resumed.code == 0, resumed.err
+    report = counts(resumed)
+    assert (report["run"], report["state"], report["fixed"], report["verified"]) == (run, "done", 15, True)
+    assert await sql.fetchval(_FIXED) == 15
+    assert await drifted(sql) == []
+    again = cli("migrate", "resume", run, url=database_url)
+    assert (again.code, "nothing left to resume" in again.err) == (1, True)
+
+
+async def test_a_run_is_paused_from_another_terminal_and_goes_on(database_url: str, sql: Any) -> None:
+    """R2: after the batch in hand; the run itself ends with 2, for changes are pending."""
+    await add_drift(sql, hidden=20)
+    async with migrating(database_url, sql) as process:
+        paused = cli("migrate", "pause", (await sql.fetchval(_RUN))[:8], url=database_url)
+        out, _ = await process.communicate()
+    assert (paused.code, process.returncode) == (0, 2), paused.err
+    assert "  paused\n" in paused.out
+    assert json.loads(out)["state"] == "paused"
+    assert "Go on: mpesa-sync migrate resume" in paused.out
+    assert cli("migrate", "pause", await sql.fetchval(_RUN), url=database_url).code == 1
+    await sql.execute("drop trigger slow on public.bars")
+    resumed = cli("migrate", "resume", await sql.fetchval(_RUN), "--json", url=database_url)
+    assert counts(resumed)["fixed"] == 20
+
+
+async def test_once_interrupted_it_says_how_to_resume(database_url: str, sql: Any) -> None:
+    """Section 6: Ctrl-C finishes the batch and says how to resume."""
+    await add_drift(sql, hidden=6)
+    async with migrating(database_url, sql) as process:
+        process.send_signal(signal.SIGINT)
+        await process.communicate()
+    assert process.returncode == 130
+    await sql.execute("drop trigger slow on public.bars")
+    cancelled = cli("migrate", "cancel", await sql.fetchval(_RUN), url=database_url)
+    assert (cancelled.code, "  cancelled\n" in cancelled.out) == (0, True)
+    assert await sql.fetchval("select count(*) from mpesa_sync.migration_candidates") == 0
+
+
+async def test_a_plan_is_written_looked_at_and_applied(database_url: str, sql: Any, tmp_path: Path) -> None:
+    """R2: writing one changes nothing; a changed one is refused; what drifted since is left alone and said."""
+    await add_drift(sql, hidden=2, exposed=1, consistent=1)
+    plan = tmp_path / "friday.plan"
+    before = await database_hash(sql)
+    written = cli("migrate", "--plan-out", str(plan), url=database_url)
+    assert written.code == 2, written.err
+    assert (str(plan) in written.err, plan.stat().st_mode & 0o777) == (True, 0o600)
+    assert await database_hash(sql) == before
+    later = await add_bar(sql, mpesa_enabled=True)
+    changed = tmp_path / "changed.plan"
+    changed.write_bytes(plan.read_bytes().replace(b"true", b"null", 1))
+    refused = cli("migrate", "--plan", str(changed), "--yes", url=database_url)
+    assert (refused.code, "--plan" in refused.err) == (64, True)
+    applied = cli("migrate", "--plan", str(plan), "--yes", url=database_url)
+    assert applied.code == 0, applied.err
+    assert "1 bar outside of it" in applied.out
+    assert await drifted(sql) == [later]
+    assert cli("migrate", "--plan", str(plan), "--plan-out", "x", url=database_url).code == 64
+
+
+async def test_the_quarantine_is_listed_and_retried(database_url: str, sql: Any) -> None:
+    """R2.4: with its reason, exit code 3 while there is any; a retry after the cause is gone empties it."""
+    stuck = await add_bar(sql, mpesa_enabled=True)
+    await refuse(sql, stuck)
+    assert cli("migrate", "--yes", url=database_url).code == 3
+    listed = cli("migrate", "quarantine", "list", url=database_url)
+    assert (listed.code, str(stuck) in listed.out, "SQLSTATE P0001" in listed.out) == (3, True, True)
+    (record,) = json.loads(cli("migrate", "quarantine", "list", "--json", url=database_url).out)["records"]
+    assert (record["bar_id"], record["sqlstate"], record["attempts"]) == (str(stuck), "P0001", 1)
+    assert cli("migrate", "quarantine", "retry", url=database_url).code == 64
+    assert cli("migrate", "quarantine", "retry", "--yes", url=database_url).code == 3
+    await sql.execute("drop trigger poison on public.bars")
+    retried = cli("migrate", "quarantine", "retry", "--yes", "--json", url=database_url)
+    assert (retried.code, counts(retried)["fixed"]) == (0, 1), retried.err
+    assert cli("migrate", "quarantine", "list", url=database_url).code == 0
+
+
+async def test_a_run_is_taken_back(database_url: str, sql: Any) -> None:
+    """R2: a dry run says how many bars; without a terminal it needs --yes; the flags are as before."""
+    await add_drift(sql, hidden=2, exposed=1)
+    before = sorted(await drifted(sql))
+    assert cli("migrate", "--yes", url=database_url).code == 0
+    run = await sql.fetchval(_RUN)
+    fought = cli("migrate", "undo", run, "--yes", url=database_url)
+    assert (fought.code, "MPESA_SYNC_RECONCILE=observe" in fought.err) == (1, True)
+    dry = cli("migrate", "undo", run, "--dry-run", "--json", url=database_url, MPESA_SYNC_RECONCILE="observe")
+    assert counts(dry)["deferred"] == 3
+    assert cli("migrate", "undo", run, url=database_url, MPESA_SYNC_RECONCILE="observe").code == 64
+    undone = cli("migrate", "undo", run, "--yes", url=database_url, MPESA_SYNC_RECONCILE="observe")
+    assert (undone.code, "Taken back: 3 bars as before." in undone.out) == (0, True), undone.err
+    assert sorted(await drifted(sql)) == before
+
+
+@pytest.mark.parametrize("command", ["status", "pause", "resume", "cancel", "undo"])
+def test_a_run_that_is_not_there_is_said(database_url: str, command: str) -> None:
+    """Bad input: what is no id is 64, an unknown one is 1; both say what to do."""
+    assert cli("migrate", command, "x", url=database_url).code == 64
+    unknown = cli("migrate", command, "00000000", *(["--yes"] if command == "undo" else []), url=database_url)
+    assert (unknown.code, "migrate status" in unknown.err) == (1, True)
