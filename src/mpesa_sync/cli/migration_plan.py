@@ -62,7 +62,10 @@ async def write(opened: Opened, options: RunOptions, path: Path) -> Run:
             writer.finish()
     except OSError as exc:
         raise InvalidInput(WRITE_OPTION, f"{path} cannot be written: {exc.strerror}") from None
-    output.note(f"The plan is in {path}, good until {header.expires_at:%Y-%m-%d %H:%M} UTC.")
+    output.note(
+        f"The plan is in {path}, good until {header.expires_at:%Y-%m-%d %H:%M} UTC; "
+        f"'mpesa-sync migrate --plan {path}' applies it."
+    )
     if identity.unknown is not None:
         output.note(identity.unknown, "yellow")
     return run

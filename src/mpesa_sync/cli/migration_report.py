@@ -162,7 +162,7 @@ def _limit(run: Run) -> str:
 
 def _counts(run: Run) -> list[str]:
     report = run.report
-    directions = f"  ({run.hidden:,} hidden, {run.exposed:,} exposed)" if report.drifted else ""
+    directions = f"  ({run.hidden:,} hidden, {run.exposed:,} exposed)" if run.hidden or run.exposed else ""
     rows = [
         f"  {report.scanned:>9,}  bars looked at",
         f"  {report.consistent:>9,}  in sync",
