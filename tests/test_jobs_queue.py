@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 import sys
 from dataclasses import replace
@@ -80,6 +81,7 @@ async def test_a_database_that_was_away_or_silent_is_found_again(
     sql: Any, database_url: str, there: Endpoints, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Issue 4, 8: a closed port, and a server that answers nothing any more."""
+    caplog.set_level(logging.INFO)  # being back is no trouble
     async with TcpProxy.before(database_url) as proxy:
         url = proxy.url_for(database_url)
         pace = replace(FAST, heartbeat_timeout_s=1.0, probe_limit_s=0.5)
