@@ -111,7 +111,7 @@ def test_lines_that_are_swapped_missing_or_twice_are_refused(
     swapped[first], swapped[second] = swapped[second], swapped[first]
     for changed in (swapped, [*lines[:first], *lines[first + 1 :]], twice):
         (tmp_path / "plan").write_bytes(b"".join(changed))
-        refusal(tmp_path / "plan")
+        assert "make it again with --plan-out" in refusal(tmp_path / "plan")
 
 
 @given(end=st.integers(0, 10**6))

@@ -25,7 +25,7 @@ from mpesa_sync.sync import reconciler_alerts
 from mpesa_sync.sync.reconciler import Reconciler, Rhythm
 from tests.support.databases import plain
 from tests.support.faults import QUICK, backends, until
-from tests.support.observer import see
+from tests.support.observer import see, see_all
 from tests.support.venues import KEY, add_bar
 from tests.support.workers import worker
 
@@ -116,6 +116,7 @@ async def test_truncate_and_a_lost_listener_are_a_sweep_at_once(db: Database, sq
         await sql.execute(_END_LISTENER, _LISTENER)
         await swept(sql, cycles + 1)
         await listening(sql)
+    assert [seen.mpesa_enabled for seen in (await see_all(sql)).values()] == [False]
 
 
 async def test_whatever_is_notified_ends_no_listening(db: Database, sql: Any, database_url: str) -> None:
@@ -128,6 +129,8 @@ async def test_whatever_is_notified_ends_no_listening(db: Database, sql: Any, da
             await sql.execute("select pg_notify('mpesa_sync', $1)", payload)
         await sql.execute("update public.bars set mpesa_enabled = true where id = $1", bar)
         await in_sync(sql, deadline_s=5.0)
+    assert [found.mpesa_enabled for found in (await see_all(sql)).values()] == [False]
+    assert await sql.fetchval("select count(*) from mpesa_sync.operations where actor = 'reconciler'") == 1
 
 
 async def test_that_no_sweep_ends_is_said_once_and_answered_by_the_next(db: Database, sql: Any) -> None:

@@ -154,7 +154,9 @@ async def taken_over(database: Database, run_id: UUID, changes: dict[str, Any]) 
         )
         return run, options
 
-    run, options = await patiently(database, lambda: transaction.once(database, session.SCHEMA, work))
+    run, options = await lease.alone(
+        lambda: patiently(database, lambda: transaction.once(database, session.SCHEMA, work))
+    )
     return run, options, token
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
@@ -14,7 +13,7 @@ from mpesa_sync.migration.batches import Batches
 from mpesa_sync.migration.ledger import Ledger
 from mpesa_sync.migration.options import RunOptions
 from mpesa_sync.migration.pace import Pace
-from mpesa_sync.migration.report import Outcome, Progress
+from mpesa_sync.migration.report import Progress
 from mpesa_sync.migration.sizing import BatchSize
 from mpesa_sync.migration.throttle import Throttle
 from mpesa_sync.monitoring import logs
@@ -69,9 +68,7 @@ class Correcting:
             if not await self._others_are_well():
                 return self._reason
             began, parts = clock.monotonic(), 0
-            counts: Counter[Outcome] = Counter()
-            async for part in self._batches.settle(batch):
-                counts += part
+            async for _ in self._batches.settle(batch):
                 parts += 1
             self._committed_at = clock.monotonic()
             self._batch_ms = (self._committed_at - began) * 1000

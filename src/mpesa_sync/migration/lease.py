@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from mpesa_sync.db import holder, runs
 from mpesa_sync.db.runs import StoredRun
+from mpesa_sync.errors import ConstraintRefused
 from mpesa_sync.refusals import RunUnderWay
 
+T = TypeVar("T")
+_ONE_ACTIVE: Final = "one_active_run"
+"""The index that refuses the second of two."""
 let_go: Final[set[UUID | None]] = set()
 """Tokens of runs that ended in this process without its being written down: the database was away."""
 
@@ -30,3 +35,17 @@ async def make_way(connection: Any, token: UUID) -> None:
 def is_left(run: StoredRun) -> bool:
     """Return whether the process that held a run has ended, or gives no sign of life any more."""
     return run.silent_s > runs.LEASE_S or run.token in let_go or holder.has_ended(run.holder)
+
+
+async def alone(begin: Callable[[], Awaitable[T]]) -> T:
+    """Return what begins or takes over a run, tried once more where another did so in the same moment.
+
+    Raises:
+        RunUnderWay: that one is under way.
+    """
+    try:
+        return await begin()
+    except ConstraintRefused as refused:
+        if refused.constraint != _ONE_ACTIVE:
+            raise
+    return await begin()  # now its row is seen

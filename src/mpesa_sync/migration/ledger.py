@@ -109,7 +109,7 @@ class Ledger:
             await _put_aside(connection, self.run_id, set_aside)
             await quarantine.settle(connection, self.run_id, at_rest)
 
-        await patiently(self._db, lambda: transaction.once(self._db, session.SCHEMA, work))
+        await lease.alone(lambda: patiently(self._db, lambda: transaction.once(self._db, session.SCHEMA, work)))
         self.total, self.is_open = len(candidates), True
 
     def taken_over(self, stored: StoredRun, token: UUID) -> None:
@@ -241,7 +241,12 @@ class Ledger:
         while True:
             await asyncio.sleep(_BEAT_S)
             with suppress(MpesaSyncError):  # the database is away: the run itself meets that, too
-                await self._touch(runs.beat)
+                await self.beat()
+
+    async def beat(self) -> None:
+        """Give a sign of life, where the run is written down: one that has found nothing yet has no row."""
+        if self.is_open:
+            await self._touch(runs.beat)
 
     async def _touch(self, write: Any) -> None:
         async def work(connection: Any) -> tuple[bool, str | None]:
