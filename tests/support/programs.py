@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.cli import environment
+from tests.support.faults import until
 
 _START_S: Final = 60.0
 STOP_S: Final = 12.0
@@ -26,16 +27,27 @@ class Program:
     process: asyncio.subprocess.Process
     ready: re.Match[str]
     said: list[str]
+    reading: asyncio.Task[None]
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """Send a signal and return the exit code, once it has ended.
+        """Send a signal and return the exit code, once it has ended and all that it said is read.
 
         Raises:
             TimeoutError: it did not end in time.
         """
         self.process.send_signal(number)
         async with asyncio.timeout(STOP_S):
-            return await self.process.wait()
+            code = await self.process.wait()
+            await asyncio.shield(self.reading)
+            return code
+
+    async def until_it_says(self, words: str) -> None:
+        """Wait until it has printed these words."""
+
+        async def is_so() -> bool:
+            return words in "".join(self.said)
+
+        await until(is_so)
 
 
 @asynccontextmanager
@@ -60,7 +72,7 @@ async def program(
                 assert line, "".join(said)
                 said.append(line.decode())
         reading = asyncio.create_task(_keep_reading(process.stderr, said))
-        yield Program(process, found, said)
+        yield Program(process, found, said, reading)
     finally:
         if process.returncode is None:
             process.kill()

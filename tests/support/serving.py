@@ -29,4 +29,4 @@ async def served(cwd: Path, *arguments: str, url: str | None = None, **variables
     """Start `serve` on a free port and give it as soon as it says its address; it is killed if it still runs."""
     begin = ("serve", "--port", "0", *arguments)
     async with program(cwd, *begin, ready=_SERVING, url=url, **variables) as started:
-        yield Served(started.process, started.ready, started.said)
+        yield Served(started.process, started.ready, started.said, started.reading)

@@ -130,12 +130,14 @@ class Hub:
         entry = self._watched.use(bar_id, self._clock.monotonic())
         if not fresh and entry.known is not None and self._may_trust(entry):
             return entry.known
-        found = await self._ask(bar_id)
-        if (held := self._watched.get(bar_id)) is not None and held.bump is not None:
-            await asyncio.wait([held.bump])
+        for _ in range(3):  # one read may ask for a new version, the next names it; another's move may end in between
             found = await self._ask(bar_id)
+            held = self._watched.get(bar_id)
+            if held is None or not held.is_behind(found):
+                break
+            await held.bumped()
         # Not what was read where something newer was shown already (L3); but the truth, where no version can be moved.
-        if held is None or held.known is None or held.is_owed or step(held.known, found) is Step.BUMP:
+        if held is None or held.known is None or held.is_owed or held.wants_bump(found):
             return found
         return held.known
 
@@ -214,8 +216,7 @@ class Hub:
 
     def _found(self, bar_id: UUID, known: Known | None) -> None:
         """Take in what a read found."""
-        entry = self._watched.get(bar_id)
-        if entry is None:
+        if (entry := self._watched.get(bar_id)) is None:
             return
         if known is None:
             self._watched.forget(entry)

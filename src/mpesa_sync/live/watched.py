@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from mpesa_sync.live.offers import Known
+from mpesa_sync.live.offers import Known, Step, step
 
 if TYPE_CHECKING:
     from mpesa_sync.live.connection import Stream
@@ -34,6 +34,19 @@ class Entry:
         """Take what customers see from now on, and encode its frame."""
         self.known = known
         self.frame = b"event: payment-methods\nid: %s\ndata: %s\n\n" % (known.offer.version.encode(), known.body)
+
+    def wants_bump(self, read: Known) -> bool:
+        """Return whether a writer changed the bar and moved no version, as far as this read tells."""
+        return step(self.known, read) is Step.BUMP
+
+    def is_behind(self, read: Known) -> bool:
+        """Return whether the version that was read is being moved, or has to be."""
+        return self.bump is not None or self.wants_bump(read)
+
+    async def bumped(self) -> None:
+        """Wait for the move of the version that is under way, if one is."""
+        if self.bump is not None:
+            await asyncio.wait([self.bump])
 
 
 class Watched:
