@@ -12,19 +12,17 @@ with page as materialized (
     from public.bars b
    order by b.id limit $1
 ), drifted as (
-  select p.id, p.position, v.authority
+  select p.id, p.position, v.authority, v.has_rows
     from page p
    cross join lateral (
-     select exists (
-       select 1 from public.mpesa_credentials c
-        where c.tenant_id = p.id and c.is_active and c.environment in ('sandbox', 'production')) as authority
+     -- an aggregate, which is looked up by bar: of an "exists" the planner makes one hash of all credentials
+     select coalesce(bool_or(c.is_active), false) as authority, count(*) > 0 as has_rows
+       from public.mpesa_credentials c
+      where c.tenant_id = p.id and c.environment in ('sandbox', 'production')
    ) v
    where p.shown <> v.authority
 )
-select d.id, d.position, d.authority,
-       o.holds_secrets and not exists (
-         select 1 from public.mpesa_credentials c
-          where c.tenant_id = d.id and c.environment in ('sandbox', 'production')) as stale_authority
+select d.id, d.position, d.authority, o.holds_secrets and not d.has_rows as stale_authority
   from drifted d
   join public.bars b on b.id = d.id
  cross join (

@@ -105,9 +105,10 @@ STILL_DRIFTED: Final = """
 select b.id, v.authority
   from public.bars b
  cross join lateral (
-   select exists (
-     select 1 from public.mpesa_credentials c
-      where c.tenant_id = b.id and c.is_active and c.environment in ('sandbox', 'production')) as authority
+   -- an aggregate, which is looked up by bar: of an "exists" the planner makes one hash of all credentials
+   select coalesce(bool_or(c.is_active), false) as authority
+     from public.mpesa_credentials c
+    where c.tenant_id = b.id and c.environment in ('sandbox', 'production')
  ) v
  where b.id = any($1::uuid[]) and coalesce(b.mpesa_enabled, false) <> v.authority
  order by b.id

@@ -115,10 +115,13 @@ select b.id
 READ_BACK_BARS: Final = """
 select b.id
   from public.bars b
- where b.id = any($1::uuid[])
-   and coalesce(b.mpesa_enabled, false) <> exists (
-     select 1 from public.mpesa_credentials c
-      where c.tenant_id = b.id and c.is_active and c.environment in ('sandbox', 'production'))
+ cross join lateral (
+   -- an aggregate, which is looked up by bar: of an "exists" the planner makes one hash of all credentials
+   select coalesce(bool_or(c.is_active), false) as authority
+     from public.mpesa_credentials c
+    where c.tenant_id = b.id and c.environment in ('sandbox', 'production')
+ ) a
+ where b.id = any($1::uuid[]) and coalesce(b.mpesa_enabled, false) <> a.authority
 """
 """Those of the bars just written that disagree all the same: a trigger undid it."""
 DEFERRED_SPEAK: Final = "set constraints all immediate"
