@@ -18,17 +18,19 @@ from mpesa_sync.cli.session import host_of, on_database
 from mpesa_sync.db import guards, identity, installation, migrations, reconciler, shape
 from mpesa_sync.db.guards import GuardState
 from mpesa_sync.db.identity import Role, RowSecurity, Server
+from mpesa_sync.settings import LISTEN_URL
 from mpesa_sync.sync.reconciler_policy import policy_on
 
 
 class DatabaseStatus(msgspec.Struct, frozen=True):
-    """Which database this is. `source` is what named it."""
+    """Which database this is. `source` is what named it; `pooler`: whether one stands between."""
 
     host: str
     database: str
     source: str
     server_version: str
     supported: bool
+    pooler: bool
 
 
 class Installation(msgspec.Struct, frozen=True):
@@ -140,6 +142,7 @@ def _database(opened: Opened, server: Server) -> DatabaseStatus:
         source=opened.place.source,
         server_version=server.version,
         supported=server.is_supported,
+        pooler=bool(opened.database.is_pooled),
     )
 
 
@@ -176,6 +179,8 @@ def _lines(found: Status) -> Iterator[str]:
     yield from labelled("Database", f"{database.database} on {database.host}")
     yield from labelled("", f"named by {database.source}")
     yield from labelled("Server", f"PostgreSQL {database.server_version}, {fits}")
+    if database.pooler:
+        yield from labelled("Pooler", f"one stands between; {LISTEN_URL} must name the database without it")
     yield from labelled("Installed", _installed(found.installation))
     if sweeps := found.reconciler:
         last = f"last sweep {moment(sweeps.last_success)}" if sweeps.last_success else "no sweep yet"

@@ -18,6 +18,7 @@ from mpesa_sync.clock import Clock, SystemClock
 from mpesa_sync.crypto.keyring import KeyRing
 from mpesa_sync.db import session
 from mpesa_sync.db.errormap import cause_of, translate
+from mpesa_sync.db.pooler import Connecting
 from mpesa_sync.db.session import Begin
 from mpesa_sync.errors import ConfigurationError, MpesaSyncError, PoolExhausted
 from mpesa_sync.monitoring import logs
@@ -46,6 +47,7 @@ class Database:
         self,
         pool: asyncpg.Pool[Any],
         *,
+        connecting: Connecting,
         keys: KeyRing,
         allow_sandbox: bool | None = None,
         retry: Backoff | None = None,
@@ -53,6 +55,7 @@ class Database:
         alert_spool: Path | None = None,
     ) -> None:
         self._pool = pool
+        self._connecting = connecting
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
         self.keys = keys
@@ -69,6 +72,11 @@ class Database:
         """How many connections are in use, how many are idle, and how many there may be in all."""
         size, idle = self._pool.get_size(), self._pool.get_idle_size()
         return size - idle, idle, self._pool.get_max_size()
+
+    @property
+    def is_pooled(self) -> bool | None:
+        """Whether a pooler stands between this program and the server; None before the first use."""
+        return self._connecting.is_pooled
 
     async def acquire(self, *, within_s: float = session.ACQUIRE_TIMEOUT_S) -> asyncpg.pool.PoolConnectionProxy[Any]:
         """Return a connection from the pool; give it back with `release`.
@@ -198,10 +206,31 @@ async def connect(
     keys = KeyRing.from_texts(kms_keys)
     text = url.reveal() if isinstance(url, Secret) else url
     _require(text, allow_sandbox, reconcile, pool_size)
+    connecting = Connecting()
+    pool = await _opened(text, connecting, pool_size, application_name)
+    spool = None if alert_spool is None else alert_spool / _spool_of(text)
+    database = Database(
+        pool,
+        connecting=connecting,
+        keys=keys,
+        allow_sandbox=allow_sandbox,
+        retry=retry,
+        clock=clock,
+        alert_spool=spool,
+    )
+    database.reconcile = reconcile
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def _opened(url: str, connecting: Connecting, size: int, application_name: str) -> asyncpg.Pool[Any]:
     pool = asyncpg.create_pool(
-        text,
+        url,
+        connect=connecting,
         min_size=0,
-        max_size=pool_size,
+        max_size=size,
         init=_prepare,
         reset=_keep,
         timeout=session.CONNECT_TIMEOUT_S,
@@ -212,13 +241,7 @@ async def connect(
     except Exception as exc:  # noqa: BLE001 - raised again, translated
         error = translate(exc)
         raise error from cause_of(error, exc)
-    spool = None if alert_spool is None else alert_spool / _spool_of(text)
-    database = Database(pool, keys=keys, allow_sandbox=allow_sandbox, retry=retry, clock=clock, alert_spool=spool)
-    database.reconcile = reconcile
-    try:
-        yield database
-    finally:
-        await database.close()
+    return pool
 
 
 def _require(url: str, allow_sandbox: bool | None, reconcile: str | None, pool_size: int) -> None:

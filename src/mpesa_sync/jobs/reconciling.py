@@ -16,7 +16,7 @@ from uuid import UUID
 import asyncpg
 
 from mpesa_sync.backoff import Backoff
-from mpesa_sync.db import notices, session, transaction
+from mpesa_sync.db import notices, pooler, session, transaction
 from mpesa_sync.db import reconciler as rows
 from mpesa_sync.db.errormap import translate
 from mpesa_sync.db.pool import Database
@@ -126,6 +126,7 @@ class Reconciling:
         stopping = asyncio.create_task(self._ended(connection))
         try:
             await self._within(connection, connection.execute(session.QUEUE_SETUP))
+            await self._within(connection, pooler.warn_of(connection))
             await self._within(connection, connection.add_listener(notices.CHANNEL, self._on_notice))
             _log.info(Event.RECONCILER_LISTENS)
             if is_again:

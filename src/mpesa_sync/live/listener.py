@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import asyncpg
 
 from mpesa_sync.clock import Clock
-from mpesa_sync.db import notices, offers
+from mpesa_sync.db import notices, offers, pooler
 from mpesa_sync.db.errormap import translate
 from mpesa_sync.live.limits import Limits
 from mpesa_sync.live.tasks import report
@@ -127,6 +127,7 @@ class Listener:
 
     async def _begin(self, connection: Any) -> None:
         """Listen, then have everything read: a commit between the two is in both, never in none (L5)."""
+        await self._within(connection, pooler.warn_of(connection))
         await self._within(connection, connection.add_listener(notices.CHANNEL, self._on_notice))
         await self._resync(await self._within(connection, notices.installed(connection)))
         self.is_connected = True

@@ -44,6 +44,7 @@ class Event(StrEnum):
     RECONCILER_DEAF = "reconciler.deaf"
     GUARDS_INSTALLED = "guards.installed"
     GUARDS_REMOVED = "guards.removed"
+    LISTENS_THROUGH_POOLER = "database.listens_through_pooler"
     FEED_LIVE = "feed.live"
     FEED_LOST = "feed.lost"
     FEED_STALE = "feed.stale"
