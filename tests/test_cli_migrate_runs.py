@@ -105,6 +105,8 @@ async def test_a_plan_is_written_looked_at_and_applied(database_url: str, sql: A
     assert written.code == 2, written.err
     assert (str(plan) in written.err, plan.stat().st_mode & 0o777) == (True, 0o600)
     assert await database_hash(sql) == before
+    in_the_way = cli("migrate", "--plan-out", str(plan), url=database_url)
+    assert (in_the_way.code, "exists already" in in_the_way.err) == (64, True)
     later = await add_bar(sql, mpesa_enabled=True)
     changed = tmp_path / "changed.plan"
     changed.write_bytes(plan.read_bytes().replace(b"true", b"null", 1))

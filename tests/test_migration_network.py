@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from mpesa_sync import MpesaMigrationService, MpesaSyncManager
 from mpesa_sync.db.pool import Database, connect
 from mpesa_sync.demo.proxy import Fault, TcpProxy
+from mpesa_sync.migration import control
 from mpesa_sync.migration.report import RunState
+from mpesa_sync.refusals import RunRefused
 from tests.support.clocks import HurriedClock
 from tests.support.databases import plain
 from tests.support.migrating import adds_up, drift, drifted
 from tests.support.observer import see
 from tests.support.venues import add_bar
+
+_LEFT_BEHIND: Final = """
+insert into mpesa_sync.migration_runs (id, kind, state, actor, reason, options, report, candidates, token, holder,
+                                       heartbeat_at)
+values (gen_random_uuid(), 'migrate', 'running', 'asha', '', '{}', '{}', 0, gen_random_uuid(), 'elsewhere:1',
+        now() - interval '1 hour')
+"""
 
 
 @pytest.mark.parametrize(
@@ -65,3 +74,21 @@ async def test_credentials_of_an_unknown_environment_count_nowhere(db: Database,
     seen = await see(sql, bar)
     assert seen is not None
     assert (seen.mpesa_enabled, seen.flags["production"]) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("ask", "state"), [(control.cancel, RunState.CANCELLED), (control.pause, RunState.INTERRUPTED)]
+)
+async def test_asking_something_of_a_run_is_no_refusal_where_its_answer_was_lost(
+    database_url: str, sql: Any, ask: Any, state: RunState
+) -> None:
+    """faults.md 1: the second attempt finds what the first has done, and says that, not that there is nothing to do."""
+    await sql.execute(_LEFT_BEHIND)
+    run_id = await sql.fetchval("select id from mpesa_sync.migration_runs")
+    async with TcpProxy.before(database_url) as proxy:
+        proxy.cut_after_commit()
+        async with connect(proxy.url_for(database_url), clock=HurriedClock()) as database:
+            assert (await ask(database, run_id)).state == state
+            with pytest.raises(RunRefused):
+                await ask(database, run_id)
+        assert proxy.fired[Fault.CUT_AFTER_COMMIT] == 1

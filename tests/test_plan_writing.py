@@ -13,6 +13,7 @@ import pytest
 
 from mpesa_sync.errors import InvalidInput
 from mpesa_sync.migration.plan_file import PlannedBar, PlanWriter
+from mpesa_sync.migration.plan_writer import require_new
 from tests.support.plans import SOME, header, planned, read, refusal, written
 
 
@@ -31,6 +32,10 @@ def test_a_plan_is_never_written_over_anything(tmp_path: Path) -> None:
     ):
         with pytest.raises(InvalidInput, match="--plan-out"):
             PlanWriter(path, header())
+    for name in ("full", "empty", "link"):
+        with pytest.raises(InvalidInput, match="--plan-out: .* exists already"):
+            require_new(tmp_path / name)
+    require_new(tmp_path / "none")
     assert (tmp_path / "full").read_text() == "mine"
     assert not (tmp_path / "none").exists()
 

@@ -17,7 +17,7 @@ from mpesa_sync.migration.options import RunOptions
 from mpesa_sync.migration.plan_file import Plan, PlanHeader, PlanWriter
 from mpesa_sync.migration.plan_file import read as read_file
 from mpesa_sync.migration.plan_format import PlannedBar
-from mpesa_sync.migration.plan_writer import WRITE_OPTION
+from mpesa_sync.migration.plan_writer import WRITE_OPTION, require_new
 from mpesa_sync.migration.report import InconsistentRecord, Progress, Run, RunState
 from mpesa_sync.migration.service import MpesaMigrationService
 
@@ -28,6 +28,7 @@ async def write(opened: Opened, options: RunOptions, path: Path) -> Run:
     Raises:
         InvalidInput: the file exists, or cannot be written.
     """
+    require_new(path)
     service = MpesaMigrationService(opened.database)
     identity = await _identity(opened)
     planned: list[InconsistentRecord] = []

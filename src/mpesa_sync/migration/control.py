@@ -22,6 +22,7 @@ from mpesa_sync.sync.reconciler_policy import Policy, policy_on
 
 SHORTEST_ID: Final = 4
 _WAITS_S: Final = 0.25
+_ASKED: Final = {"pause": frozenset({RunState.PAUSED, RunState.INTERRUPTED}), "cancel": frozenset({RunState.CANCELLED})}
 _OVER: Final = frozenset({RunState.DONE, RunState.CANCELLED})
 
 
@@ -86,10 +87,16 @@ async def cancel(database: Database, run_id: UUID) -> StoredRun:
 
 
 async def _ask(database: Database, run_id: UUID, wanted: str) -> StoredRun:
+    is_again = False
+
     async def work(connection: Any) -> StoredRun:
+        nonlocal is_again
+        was_sent, is_again = is_again, True
         run = await _locked(connection, run_id)
         if run.is_active and not is_left(run):
             await runs.ask(connection, run_id, wanted)
+        elif was_sent and run.state in _ASKED[wanted]:
+            return run  # an attempt whose answer was lost has done it, or the run's process since
         elif wanted == "cancel":
             if run.state in _OVER:
                 raise RunRefused(f"This run is {run.state}: there is nothing to cancel.")

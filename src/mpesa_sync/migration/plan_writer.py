@@ -17,6 +17,16 @@ _FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOE
 _BUFFER: Final = 1 << 16
 
 
+def require_new(path: Path) -> None:
+    """Refuse a file that is there, before a long look: what is to be written needs a new one.
+
+    Raises:
+        InvalidInput: it exists.
+    """
+    if os.path.lexists(path):
+        raise _exists(path)
+
+
 class PlanWriter:
     """Writes a new plan. A context manager: one that was not finished is removed again, and never reads as a plan.
 
@@ -37,8 +47,7 @@ class PlanWriter:
         try:
             self._descriptor = os.open(path, _FLAGS, 0o600)
         except FileExistsError:
-            message = f"{path} exists already and is not written over; name another file"
-            raise InvalidInput(WRITE_OPTION, message) from None
+            raise _exists(path) from None
         except (OSError, ValueError) as exc:
             raise InvalidInput(WRITE_OPTION, f"{path} cannot be written: {words_of(exc)}") from None
         self._made = os.fstat(self._descriptor)
@@ -111,3 +120,7 @@ class PlanWriter:
                 self._path.unlink()
         except OSError:
             pass  # it is gone, or what is left of it reads as cut off
+
+
+def _exists(path: Path) -> InvalidInput:
+    return InvalidInput(WRITE_OPTION, f"{path} exists already and is not written over; name another file")
