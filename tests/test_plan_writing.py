@@ -33,7 +33,7 @@ def test_a_plan_is_never_written_over_anything(tmp_path: Path) -> None:
         with pytest.raises(InvalidInput, match="--plan-out"):
             PlanWriter(path, header())
     for name in ("full", "empty", "link"):
-        with pytest.raises(InvalidInput, match="--plan-out: .* exists already"):
+        with pytest.raises(InvalidInput, match=r"--plan-out: .* exists already"):
             require_new(tmp_path / name)
     require_new(tmp_path / "none")
     assert (tmp_path / "full").read_text() == "mine"
