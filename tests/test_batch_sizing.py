@@ -54,6 +54,16 @@ def test_it_comes_to_the_target_and_stays_there(
     assert max(late) <= best * (1 + 2 * noise) + 1
 
 
+@given(bar_ms=st.floats(0.03, 1.0), noise=st.floats(0.3, 0.6), seed=st.integers(0, 2**32))
+def test_where_batches_vary_a_margin_is_kept_below_the_longest_lock(bar_ms: float, noise: float, seed: int) -> None:
+    """Spec 8: no lock longer than 200 ms; sized by their mean alone, one batch in ten would take longer."""
+    drawn, size, took = Random(seed), BatchSize(), list[float]()
+    for _ in range(240):
+        took.append(bar_ms * size.size * drawn.uniform(1 - noise, 1 + noise))
+        size.next(took[-1], size.size)
+    assert sum(one > 200 for one in took[40:]) <= 10
+
+
 def test_after_a_fault_it_halves_and_grows_again_slowly() -> None:
     """Issue 5, point 4: what halved it may last; once it is over the old size comes back."""
     size = BatchSize(first=1_000)

@@ -17,6 +17,8 @@ _CAREFUL_BATCHES: Final = 8
 """After a fault sizes grow by this much at most, for so many batches: what halved them may last."""
 _NEWEST: Final = 0.5
 """The weight of the last batch against all before it: one slow COMMIT does not halve the size."""
+_MARGIN: Final = 2.0
+"""How many times the usual difference of a batch from those before is kept back: where they vary, some take longer."""
 _SHORTEST_MS: Final = 0.01
 
 
@@ -48,6 +50,7 @@ class BatchSize:
         self._least, self._most, self._fixed = least, most, fixed
         self._size = float(min(max(first, least), most))
         self._cost_ms: float | None = None
+        self._spread_ms = 0.0
         self._careful = 0
 
     @property
@@ -68,10 +71,13 @@ class BatchSize:
         if self._fixed is not None or bars <= 0 or too_small or not 0 <= elapsed_ms < math.inf:
             return self.size
         cost_ms = max(elapsed_ms, _SHORTEST_MS) / bars
-        self._cost_ms = cost_ms if self._cost_ms is None else self._cost_ms + _NEWEST * (cost_ms - self._cost_ms)
+        differs_ms = 0.0 if self._cost_ms is None else cost_ms - self._cost_ms
+        self._cost_ms = cost_ms if self._cost_ms is None else self._cost_ms + _NEWEST * differs_ms
+        self._spread_ms += _NEWEST / 2 * (abs(differs_ms) - self._spread_ms)
         up = _CAREFUL_STEP if self._careful else _STEP
         self._careful = max(0, self._careful - 1)
-        self._set(self._target_ms / self._cost_ms, lowest=self._size / _STEP, highest=self._size * up)
+        likely_ms = self._cost_ms + _MARGIN * self._spread_ms
+        self._set(self._target_ms / likely_ms, lowest=self._size / _STEP, highest=self._size * up)
         return self.size
 
     def failed(self) -> int:
