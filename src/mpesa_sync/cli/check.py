@@ -27,6 +27,7 @@ from mpesa_sync.migration import fleet
 LISTED: Final = 50
 """Drifted bars that are listed for a person; `--json` lists all of them."""
 
+_encode: Final = msgspec.json.Encoder().encode
 _MEANING: Final = {
     Direction.HIDDEN: "M-Pesa is on, customers are not offered it (lost sales)",
     Direction.EXPOSED: "M-Pesa is off, customers are offered it (a dead button)",
@@ -51,21 +52,22 @@ class Report(msgspec.Struct, frozen=True):
     consistent: int
     drift: Mapping[str, int]
     warnings: Mapping[str, int]
-    records: list[msgspec.Raw]
+    records: msgspec.Raw
 
 
 @dataclass(slots=True)
 class Findings:
-    """What a check found; `listed` are records, encoded at once to keep a large fleet small."""
+    """What a check found; `encoded` are records as JSON, a comma after each: one buffer keeps a large fleet small."""
 
     summary: FleetSummary
     listed: list[DriftedBar] = field(default_factory=list)
-    encoded: list[msgspec.Raw] = field(default_factory=list)
+    encoded: bytearray = field(default_factory=bytearray)
 
     def add(self, bar: DriftedBar, *, as_json: bool) -> None:
         """Keep what will be printed of a drifted bar."""
         if as_json:
-            self.encoded.append(msgspec.Raw(msgspec.json.encode(_record(bar))))
+            self.encoded += _encode(_record(bar))
+            self.encoded += b","
         elif len(self.listed) < LISTED:
             self.listed.append(bar)
 
@@ -158,7 +160,7 @@ def _report(findings: Findings) -> Report:
         consistent=summary.consistent,
         drift={Direction.HIDDEN.value: summary.hidden, Direction.EXPOSED.value: summary.exposed},
         warnings={warning.value: number for warning, number in summary.warnings.items() if number},
-        records=findings.encoded,
+        records=msgspec.Raw(b"[" + findings.encoded[:-1] + b"]"),
     )
 
 
