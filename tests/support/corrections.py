@@ -59,6 +59,36 @@ async def correct(connection: Any, plan: Sequence[tuple[UUID, bool]]) -> set[UUI
     return {bar for bar, result in settled.items() if result in (Settled.FIXED, Settled.ALREADY_CONSISTENT)}
 
 
+_CTE: Final = """
+with held as materialized (
+  select c.tenant_id from public.mpesa_credentials c where c.tenant_id = any($1::uuid[]) order by c.id for share
+), locked as materialized (
+  select b.id from public.bars b where b.id = any($1::uuid[]) and (select count(*) from held) >= 0 order by b.id
+     for update
+)
+update public.bars b
+   set mpesa_enabled = exists (select 1 from public.mpesa_credentials c where c.tenant_id = b.id and c.is_active)
+  from locked l
+ where b.id = l.id and b.mpesa_enabled is distinct from
+       exists (select 1 from public.mpesa_credentials c where c.tenant_id = b.id and c.is_active)
+returning b.id
+"""
+ONE_ROUND_TRIP: Final = """
+create function public.test_correct(p_bars uuid[]) returns setof uuid language plpgsql as $$
+begin
+  perform 1 from public.mpesa_credentials where tenant_id = any(p_bars) order by id for share;
+  perform 1 from public.bars where id = any(p_bars) order by id for update;
+  perform 1 from public.mpesa_credentials where tenant_id = any(p_bars) order by id for share nowait;
+  return query update public.bars b
+     set mpesa_enabled = exists (select 1 from public.mpesa_credentials c where c.tenant_id = b.id and c.is_active)
+   where b.id = any(p_bars) and b.mpesa_enabled is distinct from
+         exists (select 1 from public.mpesa_credentials c where c.tenant_id = b.id and c.is_active)
+  returning b.id;
+end $$
+"""
+"""One round trip with separate statements, VOLATILE as functions are by default; for `one_round_trip`."""
+
+
 class _WithoutNewRows:
     """A connection on which the project's own correction does not lock the rows that came while it waited."""
 
@@ -121,6 +151,22 @@ async def update_exists(connection: Any, bars: Sequence[UUID]) -> set[UUID]:
     """Wrong: the same with a subquery."""
     await connection.execute(session.BATCH.sql)
     written = await _ids(connection, _UPDATE_EXISTS, bars)
+    await connection.execute("commit")
+    return written
+
+
+async def locking_cte(connection: Any, bars: Sequence[UUID]) -> set[UUID]:
+    """Wrong: the right locks in the right order, in the statement that decides: its snapshot is older than they."""
+    await connection.execute(session.BATCH.sql)
+    written = await _ids(connection, _CTE, bars)
+    await connection.execute("commit")
+    return written
+
+
+async def one_round_trip(connection: Any, bars: Sequence[UUID]) -> set[UUID]:
+    """The same locks in a function of separate statements, which `ONE_ROUND_TRIP` makes."""
+    await connection.execute(session.BATCH.sql)
+    written = {record["id"] for record in await connection.fetch("select test_correct($1::uuid[]) as id", bars)}
     await connection.execute("commit")
     return written
 
