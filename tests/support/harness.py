@@ -36,14 +36,14 @@ from mpesa_sync.sync.settings_service import SettingsService
 Deed = Literal["switch", "save", "repair", "migrate", "naive"]
 APPLICATION: Final = "mpesa-sync-harness"
 _ROOT: Final = Path(__file__).parents[2]
-_LIFETIME_S: Final = 30
+_LIFETIME_S: Final = 120
 
 
 @dataclass(frozen=True)
 class Cycle:
     """One deed and where it is to be killed: at the `nth` time that `point` is passed; `point` "" means nowhere.
 
-    A save has a person who saves and a new passkey.
+    A save has a person who saves and a new passkey; a migration a size of its batches.
     """
 
     deed: Deed
@@ -53,6 +53,7 @@ class Cycle:
     nth: int = 1
     person_id: str = ""
     passkey: str = ""
+    batch_size: int = 2
 
 
 def _kill_at(point: Failpoint, nth: int) -> None:
@@ -82,7 +83,7 @@ async def _do(cycle: Cycle, url: str, key: str) -> None:
         elif cycle.deed == "repair":
             await manager.repair_inconsistency(cycle.bar_id, actor="harness", operation_id=operation_id)
         else:
-            run = await MpesaMigrationService(database).run(RunOptions(batch_size=2, actor="harness"))
+            run = await MpesaMigrationService(database).run(RunOptions(batch_size=cycle.batch_size, actor="harness"))
             assert run.fault is None, run.fault
 
 
