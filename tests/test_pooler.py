@@ -1,72 +1,122 @@
-"""Behind a real pooler in transaction mode: work is done as ever, `db status` says that it is there, listeners warn."""
+"""Behind a pooler in transaction mode: a run, staff and the reconciler at once, over fewer backends than connections.
+
+Red where statements are prepared under names: then one is missing on the next backend, or is another program's.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
+from uuid import UUID
 
+import asyncpg
 import pytest
 
-from mpesa_sync import MpesaMigrationService, MpesaSyncManager
-from mpesa_sync.db.pool import connect
+from mpesa_sync import MpesaMigrationService, MpesaSyncManager, RunOptions
+from mpesa_sync.db.pool import Database, connect
 from mpesa_sync.live.hub import Hub
 from mpesa_sync.migration.report import RunState
 from mpesa_sync.secret import Secret
-from mpesa_sync.sync.reconciler import Reconciler
-from mpesa_sync.sync.reconciler_policy import Policy
+from mpesa_sync.sync.reconciler import Reconciler, Rhythm
 from tests.support.cli import cli
 from tests.support.databases import plain
 from tests.support.faults import until
-from tests.support.migrating import drift, drifted
-from tests.support.pgbouncer import pgbouncer
+from tests.support.migrating import adds_up, drift
+from tests.support.observer import see_all
+from tests.support.poolers import pooled
 from tests.support.venues import KEY, add_bar
 
-_SWITCHES: Final = 40
+CLIENTS: Final = 10
+_LIMITS: Final = "select current_setting('lock_timeout') || current_setting('row_security') || pg_backend_pid()"
+_ONE_BAR: Final = "select mpesa_enabled from public.bars where id = $1"
 
 
-async def test_many_switches_at_once_all_succeed(database_url: str, sql: Any, tmp_path: Path) -> None:
-    """Issue 5, trouble: what the driver prepares by name on one backend is another session's on the next."""
-    bars = [await add_bar(sql, production=False) for _ in range(_SWITCHES)]
-    async with pgbouncer(tmp_path, database_url) as url, connect(url, kms_keys=[KEY]) as database:
-        manager = MpesaSyncManager(database)
-        await asyncio.gather(*(manager.sync_mpesa_status(bar, True) for bar in bars))
-        await asyncio.gather(*(manager.sync_mpesa_status(bar, False) for bar in bars[::2]))
-        assert database.is_pooled
-    assert await sql.fetchval("select count(*) from public.bars where mpesa_enabled") == _SWITCHES // 2
-    assert await drifted(sql) == set()
+@pytest.fixture
+async def through(tmp_path: Path, database_url: str) -> AsyncIterator[str]:
+    """The database's URL through a pooler."""
+    async with pooled(tmp_path, database_url) as url:
+        yield url
+
+
+async def switches(database: Database, bars: list[UUID], *, on: bool) -> None:
+    """Switch every bar at once."""
+    manager = MpesaSyncManager(database)
+    results = await asyncio.gather(*(manager.sync_mpesa_status(bar, on) for bar in bars))
+    assert all(result.success for result in results)
+
+
+async def test_everything_of_ours_works_through_a_pooler_in_transaction_mode(through: str, sql: Any) -> None:
+    """Issue 5, trouble: a run in small batches beside two programs of staff; nobody is quarantined or alerted."""
+    drifted, switched = await drift(sql, 40), [await add_bar(sql, production=False) for _ in range(2 * CLIENTS)]
+    async with connect(through, kms_keys=[KEY]) as one, connect(through, kms_keys=[KEY]) as two:
+        for on in (True, False, True):
+            await asyncio.gather(switches(one, switched[:CLIENTS], on=on), switches(two, switched[CLIENTS:], on=on))
+            run, *_ = await asyncio.gather(
+                MpesaMigrationService(one).run(RunOptions(batch_size=3)),
+                switches(two, switched[:CLIENTS], on=not on),
+                switches(one, switched[CLIENTS:], on=not on),
+            )
+            assert (run.report.state, run.report.fixed, run.report.verified) == (RunState.DONE, len(drifted), True)
+            assert (run.report.quarantined, run.fault, adds_up(run)) == (0, None, True)
+            await sql.execute("update public.bars set mpesa_enabled = false where id = any($1::uuid[])", drifted)
+        cycle = await Reconciler(two, Rhythm(page=7, second_look_s=0.0)).sweep()
+        assert cycle is not None
+        assert (cycle.repaired, cycle.failed) == (len(drifted), 0)
+    assert not [seen for seen in (await see_all(sql)).values() if seen.drifted]
     assert await sql.fetchval("select count(*) from mpesa_sync.alerts") == 0
 
 
-async def test_a_driver_that_prepares_by_name_fails_there(database_url: str, sql: Any, tmp_path: Path) -> None:
-    """The twin: the pooler of these tests does what is guarded against."""
-    bars = [await add_bar(sql, production=False) for _ in range(_SWITCHES)]
-    async with pgbouncer(tmp_path, database_url) as url, connect(url, kms_keys=[KEY]) as database:
-        database._connecting.is_pooled = False
-        manager = MpesaSyncManager(database)
-        done = await asyncio.gather(*(manager.sync_mpesa_status(bar, True) for bar in bars), return_exceptions=True)
-    assert any(isinstance(result, Exception) for result in done)
+async def test_the_commands_work_through_a_pooler(through: str, sql: Any) -> None:
+    """Spec 6: check, a run, and what it says of itself; two programs one after the other on the same backends."""
+    bars = await drift(sql, 5)
+    assert cli("check", url=through).code == 2
+    ended = cli("migrate", "--yes", "--batch-size", "2", url=through)
+    assert ended.code == 0, ended.err
+    assert cli("check", url=through).code == 0
+    assert cli("migrate", "status", url=through).code == 0
+    seen = await see_all(sql)
+    assert all(seen[bar].mpesa_enabled for bar in bars)
 
 
-async def test_a_migration_and_the_reconciler_work(platform_url: str, tmp_path: Path) -> None:
-    """Issue 5: runs keep nothing in a session."""
-    async with plain(platform_url) as sql:
-        bars = await drift(sql, 12)
-        async with pgbouncer(tmp_path, platform_url) as url:
-            async with connect(url) as database:
-                run = await MpesaMigrationService(database).run()
-                assert (run.report.state, run.report.fixed, run.report.verified) == (RunState.DONE, len(bars), True)
-            await sql.execute("update public.bars set mpesa_enabled = not coalesce(mpesa_enabled, false)")
-            async with connect(url) as database:
-                await Reconciler(database).sweep(as_policy=Policy.REPAIR)
-        assert await drifted(sql) == set()
+async def test_the_limits_of_our_transactions_stay_in_them(through: str, sql: Any) -> None:
+    """races.md, conventions: SET LOCAL alone. What another program is given afterwards is as it always was."""
+    await drift(sql, 5)
+    async with connect(through) as database:
+        assert (await MpesaMigrationService(database).run(RunOptions(batch_size=1))).report.fixed == 5
+    other = await asyncpg.connect(through, statement_cache_size=0)
+    for _ in range(20):
+        assert (await other.fetchval(_LIMITS)).startswith("0on")
+    await other.close()
+
+
+async def test_named_statements_are_lost_behind_a_pooler(through: str, sql: Any, database_url: str) -> None:
+    """The twin: the driver as it comes, in the same crowd; over a direct connection it is right."""
+    bar = await add_bar(sql)
+    failed: list[BaseException] = []
+    for url in (database_url, through):
+        async with asyncpg.create_pool(url, min_size=CLIENTS, max_size=CLIENTS, reset=None) as pool:
+
+            async def ask(pool: asyncpg.Pool[Any] = pool) -> None:
+                async with pool.acquire() as connection, connection.transaction():
+                    await connection.fetchval(_ONE_BAR, bar)
+
+            ended = await asyncio.gather(*(ask() for _ in range(20 * CLIENTS)), return_exceptions=True)
+            failed = [end for end in ended if isinstance(end, BaseException)]
+            if url == database_url:
+                assert failed == []
+    assert {getattr(failure, "sqlstate", None) for failure in failed} <= {"26000", "42P05", "08P01"}
+    assert failed, "the demonstration shows nothing"
+    async with plain(database_url) as direct:
+        assert await direct.fetchval(_ONE_BAR, bar) is False
 
 
 @pytest.mark.parametrize("mode", ["transaction", "session"])
 async def test_db_status_says_that_there_is_one(database_url: str, tmp_path: Path, mode: str) -> None:
     """existing-platform.md: detected, with the setting that goes around it; a direct connection has none."""
-    async with pgbouncer(tmp_path, database_url, mode=mode) as url:
+    async with pooled(tmp_path, database_url, mode=mode) as url:
         for asked, expected in ((url, True), (database_url, False)):
             found = await asyncio.to_thread(cli, "db", "status", "--json", url=asked)
             assert (found.code, json.loads(found.out)["database"]["pooler"]) == (0, expected), found.err
@@ -79,7 +129,7 @@ async def test_a_feed_that_listens_through_one_says_so(
 ) -> None:
     """live.md: its notices are never heard; the probe finds what moved all the same."""
     bar = await add_bar(sql, production=False)
-    async with pgbouncer(tmp_path, database_url) as url, connect(database_url, kms_keys=[KEY]) as database:
+    async with pooled(tmp_path, database_url) as url, connect(database_url, kms_keys=[KEY]) as database:
         async with Hub(database, listen_url=Secret(url)) as hub:
             before = await hub.known(bar)
             await MpesaSyncManager(database).sync_mpesa_status(bar, True)

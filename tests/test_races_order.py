@@ -183,6 +183,7 @@ async def test_read_committed_is_asked_for_whatever_the_default_is(
             task: asyncio.Task[Any] = asyncio.create_task(work)
             await waiter_for(sql, other.get_server_pid())
             await other.execute("commit")
-            await task
+            done = await task
             seen = (await see_all(sql))[bar]
             assert (seen.mpesa_enabled, seen.active) == (True, ["production"])
+            assert not done.repaired if repaired else (done.report.fixed, done.report.already_consistent) == (0, 1)

@@ -11,6 +11,8 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from mpesa_sync import MpesaMigrationService, RunOptions
 from mpesa_sync.db.failpoints import Failpoint
@@ -24,13 +26,16 @@ from tests.support.harness import Cycle, Harness
 from tests.support.observer import database_hash
 from tests.support.states import FLAGS, STATES
 from tests.support.venues import KEY
+from tests.test_migration_runs import left_behind
 from tests.test_property_2_migration_consistency_detection import found
 from tests.test_property_3_migration_correction_authority import adds_up, only_the_flag_changed
 from tests.test_property_4_migration_error_resilience import (
     CAUSES,
+    EVERY_CAUSE,
     FAILING,
     RETRIED,
     Case,
+    cases,
     exactly_the_failing_stay,
     planted_with_causes,
 )
@@ -64,9 +69,9 @@ def poisoned(venues: list[Venue], causes: tuple[str, ...]) -> list[Case]:
     draw = random.Random(SEED)
     drifted = [number for number, venue in enumerate(venues) if venue.drifted]
     chosen = dict(zip(draw.sample(drifted, _FAILING), causes * _FAILING, strict=False))
-    cases = [Case(venue, chosen.get(number)) for number, venue in enumerate(venues)]
-    assert {case.cause for case in cases if case.fails} == set(causes)
-    return cases
+    fleet_of = [Case(venue, chosen.get(number)) for number, venue in enumerate(venues)]
+    assert {case.cause for case in fleet_of if case.fails} == set(causes)
+    return fleet_of
 
 
 @pytest.fixture
@@ -181,4 +186,37 @@ async def test_properties_3_and_4_killed_and_resumed_is_uninterrupted(
     await exactly_the_failing_stay(sql, marked, bars, run)
     assert await stored_rows(sql, "mpesa_credentials") == credentials
     journal = await sql.fetch(_JOURNAL, run.report.run)
+    assert len(journal) == len({record["bar_id"] for record in journal})
+
+
+@pytest.fixture
+async def with_causes(hurried: Database, sql: Any) -> Database:
+    """The same, with the causes of property 4 in it."""
+    await sql.execute(CAUSES)
+    return hurried
+
+
+@given(
+    drawn=st.lists(cases, max_size=9),
+    first=st.sampled_from([1, 2, 3, 7, 1000]),
+    then=st.sampled_from([1, 2, 3, 7, 1000]),
+    after=st.integers(0, 9),
+)
+@example(drawn=EVERY_CAUSE, first=3, then=7, after=11)
+async def test_property_4_a_run_that_was_left_among_failing_records_ends_as_one_that_was_not(
+    with_causes: Database, sql: Any, drawn: list[Case], first: int, then: int, after: int
+) -> None:
+    """Feature: mpesa-sync-fix, Property 4: Migration Error Resilience (P3, too: each bar once in the journal).
+
+    Its process vanishes after any of its batches; another goes on with batches of another size. Red where a resumed
+    run forgets what was quarantined before, or counts it twice.
+    """
+    marked = await planted_with_causes(sql, drawn)
+    before = await stored_rows(sql, "bars")
+    if not any(case.venue.drifted for case in drawn):
+        return
+    run_id = await left_behind(with_causes, sql, settled=after, batch_size=first)
+    run = await MpesaMigrationService(with_causes).resume(run_id, batch_size=then)
+    await exactly_the_failing_stay(sql, marked, before, run)
+    journal = await sql.fetch(_JOURNAL, run_id)
     assert len(journal) == len({record["bar_id"] for record in journal})

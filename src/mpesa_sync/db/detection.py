@@ -165,7 +165,8 @@ async def scan(connection: Any, *, allow_sandbox: bool, each: Callable[[DriftedB
     The connection must be in a transaction. The cursor is drained here, so `each` must be quick and must not use
     the connection.
     """
-    cursor = await connection.cursor(DRIFT, allow_sandbox)
+    statement = await connection.prepare(DRIFT, name="")  # behind a pooler a name may be another program's
+    cursor = await statement.cursor(allow_sandbox)
     while records := await cursor.fetch(_PREFETCH_ROWS):
         for is_summary, bar_id, slug, mpesa_enabled, authority, bits, updated_at, *counts in records:
             if is_summary:
