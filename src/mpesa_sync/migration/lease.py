@@ -33,8 +33,12 @@ async def make_way(connection: Any, token: UUID) -> None:
 
 
 def is_left(run: StoredRun) -> bool:
-    """Return whether the process that held a run has ended, or gives no sign of life any more."""
-    return run.silent_s > runs.LEASE_S or run.token in let_go or holder.has_ended(run.holder)
+    """Return whether the process that held a run has ended, or gives no sign of life any more.
+
+    A sign of life from the future is none: the server's clock was set back, and who lives has given another since.
+    """
+    is_alive = -runs.LEASE_S <= run.silent_s <= runs.LEASE_S
+    return not is_alive or run.token in let_go or holder.has_ended(run.holder)
 
 
 async def alone(begin: Callable[[], Awaitable[T]]) -> T:
