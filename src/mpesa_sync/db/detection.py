@@ -65,7 +65,7 @@ FACTS_OF_BAR: Final = (
     + " where b.id = $1"
 )
 
-DRIFT: Final = (
+_FACTS: Final = (
     """
 with facts as materialized (
   select b.id, o.slug, b.mpesa_enabled, o.updated_at, v.authority,
@@ -86,20 +86,52 @@ with facts as materialized (
      select coalesce(c.sandbox_active, false) or coalesce(c.production_active, false) as authority
    ) v
 )
-select false as is_summary, id, slug, mpesa_enabled, authority, warnings, updated_at,
-       null::bigint as bars, null::bigint as hidden, null::bigint as exposed, null::bigint[] as counts
-  from facts where shown <> authority
-union all
-select true, null, null, null, null, null, null, count(*),
+"""
+)
+_COUNTS: Final = """
+select true, count(*),
        count(*) filter (where authority and not shown), count(*) filter (where shown and not authority),
        array[count(*) filter (where warnings & 1 <> 0), count(*) filter (where warnings & 2 <> 0),
              count(*) filter (where warnings & 4 <> 0), count(*) filter (where warnings & 8 <> 0),
              count(*) filter (where warnings & 16 <> 0), count(*) filter (where warnings & 32 <> 0),
-             count(*) filter (where warnings & 64 <> 0)]
-  from facts
+             count(*) filter (where warnings & 64 <> 0)],
+       null, null, null, null, null, null
 """
+_NO_COUNTS: Final = """
+select false as is_summary, null::bigint as bars, null::bigint as hidden, null::bigint as exposed,
+       null::bigint[] as counts,
+"""
+
+DRIFT: Final = (
+    _FACTS
+    + _NO_COUNTS
+    + " id, slug, mpesa_enabled, authority, warnings, updated_at from facts where shown <> authority union all"
+    + _COUNTS
+    + " from facts"
 )
 """Every drifted bar, then one row that counts all bars: one statement, so one moment. $1 whether sandbox may serve."""
+DRIFT_WITH_VERSIONS: Final = (
+    _FACTS
+    + _NO_COUNTS
+    + """
+       f.id, f.slug, f.mpesa_enabled, f.authority, f.warnings, f.updated_at,
+       b.xmin::text::bigint as bar_version, c.ids, c.versions
+  from facts f
+  join public.bars b on b.id = f.id
+ cross join lateral (
+   -- an aggregate without groups: asked for the drifted bars alone, by the index on tenant_id
+   select coalesce(array_agg(c.id order by c.id), '{}') as ids,
+          coalesce(array_agg(c.xmin::text::bigint order by c.id), '{}') as versions
+     from public.mpesa_credentials c
+    where c.tenant_id = f.id and c.environment in ('sandbox', 'production')
+ ) c
+ where f.shown <> f.authority
+union all
+"""
+    + _COUNTS
+    + ", null, null, null from facts"
+)
+"""The same with which rows it was read from, and in which version."""
 
 STILL_DRIFTED: Final = """
 select b.id, v.authority
@@ -117,8 +149,19 @@ select b.id, v.authority
 _PREFETCH_ROWS: Final = 5_000
 
 
+class Versions(msgspec.Struct, frozen=True, gc=False):
+    """Which rows were read, and in which version: the transaction that last wrote each (`xmin`).
+
+    `credentials`: versions in the order of `credential_ids`, which ascend.
+    """
+
+    bar: int
+    credential_ids: tuple[UUID, ...]
+    credentials: tuple[int, ...]
+
+
 class DriftedBar(msgspec.Struct, frozen=True, gc=False):
-    """A bar whose two fields disagree, as it was when it was read."""
+    """A bar whose two fields disagree, as it was when it was read. `versions`: where they were asked for."""
 
     bar_id: UUID
     slug: str | None
@@ -126,6 +169,7 @@ class DriftedBar(msgspec.Struct, frozen=True, gc=False):
     authority: bool
     warnings: tuple[BarWarning, ...]
     updated_at: datetime | None
+    versions: Versions | None = None
 
     @property
     def direction(self) -> Direction:
@@ -159,21 +203,41 @@ def named_warnings(bits: int) -> tuple[BarWarning, ...]:
     return tuple(warning for position, warning in enumerate(BarWarning) if bits & (1 << position))
 
 
-async def scan(connection: Any, *, allow_sandbox: bool, each: Callable[[DriftedBar], object]) -> FleetSummary:
+async def scan(
+    connection: Any, *, allow_sandbox: bool, each: Callable[[DriftedBar], object], with_versions: bool = False
+) -> FleetSummary:
     """Hand every drifted bar (R2.1) to `each` and return the counts over all bars, of the same moment.
 
     The connection must be in a transaction. The cursor is drained here, so `each` must be quick and must not use
     the connection.
+
+    Arguments:
+        with_versions: read also which rows each drifted bar was read from; that costs for drifted bars alone.
     """
-    statement = await connection.prepare(DRIFT, name="")  # behind a pooler a name may be another program's
+    query = DRIFT_WITH_VERSIONS if with_versions else DRIFT
+    statement = await connection.prepare(query, name="")  # behind a pooler a name may be another program's
     cursor = await statement.cursor(allow_sandbox)
     while records := await cursor.fetch(_PREFETCH_ROWS):
-        for is_summary, bar_id, slug, mpesa_enabled, authority, bits, updated_at, *counts in records:
+        for is_summary, bars, hidden, exposed, warned, *bar in records:
             if is_summary:
-                bars, hidden, exposed, warned = counts
                 return FleetSummary(bars, hidden, exposed, dict(zip(BarWarning, warned, strict=True)))
-            each(DriftedBar(bar_id, slug, mpesa_enabled, authority, named_warnings(bits), updated_at))
+            each(_drifted(*bar))
     raise AssertionError("the statement always ends with the row that counts all bars")
+
+
+def _drifted(
+    bar_id: UUID,
+    slug: str | None,
+    mpesa_enabled: bool | None,
+    authority: bool,
+    bits: int,
+    updated_at: datetime | None,
+    version: int | None = None,
+    ids: Sequence[UUID] = (),
+    versions: Sequence[int] = (),
+) -> DriftedBar:
+    rows = None if version is None else Versions(version, tuple(ids), tuple(versions))
+    return DriftedBar(bar_id, slug, mpesa_enabled, authority, named_warnings(bits), updated_at, rows)
 
 
 async def still_drifted(connection: Any, bar_ids: Sequence[UUID]) -> list[tuple[UUID, bool]]:

@@ -19,11 +19,14 @@ SECOND_LOOK_S: Final = 0.5
 _CHUNK: Final = 5_000
 
 
-async def look(database: Database, collector: Callable[[], Callable[[DriftedBar], object]]) -> FleetSummary:
+async def look(
+    database: Database, collector: Callable[[], Callable[[DriftedBar], object]], *, with_versions: bool = False
+) -> FleetSummary:
     """Hand every drifted bar to a collector and return the counts over all bars, of the same moment. READ ONLY.
 
     Arguments:
         collector: makes what takes the drifted bars; called anew where the database has to be asked again.
+        with_versions: read also which rows each of them was read from.
     Raises:
         SchemaError: tables or columns are missing or odd; names them.
         DatabaseFault: the database cannot be asked.
@@ -33,12 +36,14 @@ async def look(database: Database, collector: Callable[[], Callable[[DriftedBar]
         async with database.reading(session.SCAN) as connection:
             await shape.require(connection)
             allow_sandbox = await installation.allows_sandbox(connection, database)
-            return await detection.scan(connection, allow_sandbox=allow_sandbox, each=collector())
+            return await detection.scan(
+                connection, allow_sandbox=allow_sandbox, each=collector(), with_versions=with_versions
+            )
 
     return await patiently(database, ask)
 
 
-async def detect(database: Database) -> tuple[list[DriftedBar], FleetSummary]:
+async def detect(database: Database, *, with_versions: bool = False) -> tuple[list[DriftedBar], FleetSummary]:
     """Return every drifted bar and the counts over all bars; otherwise as `look`."""
     drifted: list[DriftedBar] = []
 
@@ -46,7 +51,7 @@ async def detect(database: Database) -> tuple[list[DriftedBar], FleetSummary]:
         drifted.clear()
         return drifted.append
 
-    summary = await look(database, collector)
+    summary = await look(database, collector, with_versions=with_versions)
     return drifted, summary
 
 

@@ -46,7 +46,14 @@ class Outcome(StrEnum):
 
 
 class InconsistentRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A drifted bar as detection saw it (R2.1). `direction` is `hidden` or `exposed`."""
+    """A drifted bar as detection saw it (R2.1), with the rows that say so; only the first five members decide anything.
+
+    `direction`: `hidden` or `exposed`. `reason`: `drift_hidden`, a credentials row is active; `drift_exposed`, none
+    is; `no_credentials`, none is there. `credential_ids`: the bar's credentials rows, ascending.
+    `bar_version`, `credential_versions` (in their order): the row as it was read, by the transaction that last wrote
+    it (PostgreSQL's `xmin`). Another number means that the row was written since. Numbers say nothing about before
+    and after, come again after 4 billion transactions, and are others in a copy of the database. None: not read.
+    """
 
     bar_id: UUID
     credentials_active: bool
@@ -55,6 +62,10 @@ class InconsistentRecord(msgspec.Struct, frozen=True, kw_only=True):
     direction: str
     slug: str | None = None
     warnings: tuple[str, ...] = ()
+    reason: str | None = None
+    credential_ids: tuple[UUID, ...] = ()
+    bar_version: int | None = None
+    credential_versions: tuple[int, ...] = ()
 
 
 class Quarantined(msgspec.Struct, frozen=True, kw_only=True):

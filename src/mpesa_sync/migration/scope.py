@@ -116,7 +116,7 @@ class AllBars(Scope):
                 self._kept.clear()
             return collect
 
-        summary = await fleet.look(self._db, collector)
+        summary = await fleet.look(self._db, collector, with_versions=self._kept is not None)
         return Look(
             scanned=summary.bars,
             consistent=summary.consistent,

@@ -18,6 +18,7 @@ from mpesa_sync.db.detection import DriftedBar
 from mpesa_sync.db.patience import patiently
 from mpesa_sync.db.pool import Database
 from mpesa_sync.db.runs import StoredRun
+from mpesa_sync.domain.availability import Reason
 from mpesa_sync.migration import control, fleet
 from mpesa_sync.migration.batches import Batches
 from mpesa_sync.migration.candidates import Candidates
@@ -57,7 +58,7 @@ class MpesaMigrationService:
         self._db = database
 
     async def find_inconsistent_records(self) -> AsyncIterator[InconsistentRecord]:
-        """Yield every drifted bar, both directions, and nothing else (R2.1).
+        """Yield every drifted bar, both directions, and nothing else (R2.1): why, and from which rows in which version.
 
         One READ ONLY statement, drained before the first record is given out, so that nothing stays open in the
         database while the caller works; memory grows with the number of drifted bars.
@@ -66,7 +67,7 @@ class MpesaMigrationService:
             SchemaError: tables or columns are missing; names them.
             DatabaseFault: the database cannot be asked.
         """
-        drifted, _ = await fleet.detect(self._db)
+        drifted, _ = await fleet.detect(self._db, with_versions=True)
         for bar in drifted:
             yield _record(bar)
 
@@ -268,6 +269,7 @@ class MpesaMigrationService:
 
 
 def _record(bar: DriftedBar) -> InconsistentRecord:
+    assert bar.versions is not None, "asked for"
     return InconsistentRecord(
         bar_id=bar.bar_id,
         credentials_active=bar.authority,
@@ -276,4 +278,14 @@ def _record(bar: DriftedBar) -> InconsistentRecord:
         direction=bar.direction,
         slug=bar.slug,
         warnings=bar.warnings,
+        reason=_reason(bar, has_rows=bool(bar.versions.credential_ids)),
+        credential_ids=bar.versions.credential_ids,
+        bar_version=bar.versions.bar,
+        credential_versions=bar.versions.credentials,
     )
+
+
+def _reason(bar: DriftedBar, *, has_rows: bool) -> Reason:
+    if bar.authority:
+        return Reason.DRIFT_HIDDEN
+    return Reason.DRIFT_EXPOSED if has_rows else Reason.NO_CREDENTIALS
