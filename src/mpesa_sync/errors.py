@@ -20,7 +20,7 @@
     │   ├── CredentialsUnusable
     │   ├── AmbiguousEnvironment
     │   ├── EnvironmentNotAllowed
-    │   ├── StaleAuthority             secrets stand in `bars` and no credentials row does
+    │   ├── StaleAuthority             secrets stand in `bars` and in no credentials row
     │   ├── UnsupportedTransaction     a joined connection is not in a READ COMMITTED transaction
     │   ├── OperationConflict          an operation id that was used for something else, or given up
     │   └── …                          those about alerts, forms and repeated requests stand in `refusals`
@@ -210,7 +210,7 @@ class EnvironmentNotAllowed(SyncRefused):
 
 
 class StaleAuthority(SyncRefused):
-    """The bar keeps its M-Pesa secrets in `bars` and has no credentials row, so `is_active` may not be the truth."""
+    """The bar keeps M-Pesa secrets in `bars` that no credentials row holds, so `is_active` may not be the truth."""
 
     code = "stale_authority"
     http_status = 409

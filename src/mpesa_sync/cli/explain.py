@@ -41,6 +41,7 @@ from mpesa_sync.domain.bars import BarFacts, CredentialsRow
 from mpesa_sync.domain.credentials import SECRET_FIELDS, Environment
 from mpesa_sync.domain.remedies import ALSO_DRIFTED, REASONS, WARNINGS, for_bar
 from mpesa_sync.errors import BarNotFound
+from mpesa_sync.sync import stale_authority
 
 _NOTHING_STORED: Final[StoredSecrets] = (None, None, None)
 _DRIFT_REASONS: Final = frozenset({Reason.DRIFT_HIDDEN, Reason.DRIFT_EXPOSED})
@@ -84,7 +85,8 @@ async def _explained(opened: Opened, text: str) -> Explanation:
         allow_sandbox = await installation.allows_sandbox(connection, opened.database)
         stored = await credentials.stored_secrets_of(connection, bar_id) if keys else {}
         past = await _history(connection, bar_id, named.facts)
-    facts = _judged(named.facts, stored, keys)
+        facts = await stale_authority.judged(connection, keys, named.facts)
+    facts = _judged(facts, stored, keys)
     # What a remedy names can be copied into a shell: where the slug cannot, it is the id.
     name = text if _PLAIN_NAME.fullmatch(text) else str(bar_id)
     return Explanation(

@@ -61,7 +61,7 @@ AuthorityChoice = Annotated[
     Authority | None,
     typer.Option(
         "--authority",
-        help="Correct also bars whose M-Pesa secrets stand in bars while they have no credentials row.",
+        help="Correct also bars whose M-Pesa secrets stand in bars while no credentials row holds them.",
         show_default=False,
     ),
 ]

@@ -17,7 +17,8 @@ from mpesa_sync.errors import StaleAuthority
 from mpesa_sync.sync.manager import MpesaSyncManager
 
 _STALE: Final = (
-    "This bar keeps M-Pesa secrets in bars and has no credentials row, so is_active may not be the truth. "
+    "This bar keeps M-Pesa secrets in bars, and has no credentials row or one with others, so is_active may not be "
+    "the truth. "
     "Look at it with 'mpesa-sync explain'; if it is the truth, repeat this with '--authority credentials'."
 )
 
@@ -39,7 +40,7 @@ def repair(
         Authority | None,
         typer.Option(
             "--authority",
-            help="Repair also a bar whose M-Pesa secrets stand in bars while it has no credentials row.",
+            help="Repair also a bar whose M-Pesa secrets stand in bars while no credentials row holds them.",
             show_default=False,
         ),
     ] = None,

@@ -80,6 +80,11 @@ def judged_row(facts: BarFacts) -> CredentialsRow | None:
     return active[0] if active else None
 
 
+def may_be_stale(facts: BarFacts) -> bool:
+    """Return whether `is_active` may not be the truth: the platform keeps this bar's secrets elsewhere (R2)."""
+    return facts.bar_holds_secrets and (not facts.rows or facts.secrets_differ)
+
+
 def warnings(facts: BarFacts, *, allow_sandbox: bool) -> tuple[BarWarning, ...]:
     """Return the warnings that apply, in the order of `BarWarning`."""
     active = [row.environment for row in facts.rows if row.is_active is True]
@@ -91,7 +96,7 @@ def warnings(facts: BarFacts, *, allow_sandbox: bool) -> tuple[BarWarning, ...]:
         BarWarning.INACTIVE_BAR_ON: facts.active is False and bool(active),
         BarWarning.LEGACY_FLAG_DIFFERS: legacy is not None and legacy != shown(facts),
         BarWarning.ENVIRONMENT_DIFFERS: (judged is not None and named is not None and named != judged.environment),
-        BarWarning.STALE_AUTHORITY: facts.bar_holds_secrets and not facts.rows,
+        BarWarning.STALE_AUTHORITY: may_be_stale(facts),
     }
     return tuple(warning for warning in BarWarning if found[warning])
 

@@ -48,6 +48,7 @@ class BarFacts:
     `legacy_mpesa_enabled`: the older `bars.payment_mpesa_enabled`, None for NULL or absent.
     `named_environment`: `bars.mpesa_environment`, which never decides.
     `bar_holds_secrets`: the later generation of the platform keeps M-Pesa secrets in `bars` (R2, stale authority).
+    `secrets_differ`: they are known to be others than those of every credentials row; only a key can tell.
     """
 
     bar_id: UUID
@@ -59,3 +60,4 @@ class BarFacts:
     legacy_mpesa_enabled: bool | None = None
     named_environment: str | None = None
     bar_holds_secrets: bool = False
+    secrets_differ: bool = False

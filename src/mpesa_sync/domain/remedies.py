@@ -91,7 +91,7 @@ WARNINGS: Final[Mapping[BarWarning, Advice]] = {
         "Nothing has to be done here: mpesa-sync neither uses nor writes it.",
     ),
     BarWarning.STALE_AUTHORITY: Advice(
-        "M-Pesa secrets stand in bars and there is no credentials row, so is_active may not be the truth.",
+        "M-Pesa secrets stand in bars and no credentials row holds them, so is_active may not be the truth.",
         "Find out which of the two the platform uses, then: 'mpesa-sync repair BAR --authority credentials'.",
     ),
 }

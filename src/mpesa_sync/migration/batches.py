@@ -39,17 +39,23 @@ _OUTCOMES: Final = {
     Settled.STALE: Outcome.STALE,
     Settled.VANISHED: Outcome.VANISHED,
     Settled.STALE_AUTHORITY: Outcome.QUARANTINED,
+    Settled.SECRETS_DIFFER: Outcome.QUARANTINED,
 }
 _NEEDS_NOTHING: Final = frozenset({Settled.FIXED, Settled.ALREADY_CONSISTENT, Settled.VANISHED})
 
 
-def stale_authority(bar_id: UUID) -> Quarantined:
-    """Return the quarantine entry of a bar whose `is_active` may not be the truth (R2)."""
+def stale_authority(bar_id: UUID, *, secrets_differ: bool) -> Quarantined:
+    """Return the quarantine entry of a bar whose `is_active` may not be the truth (R2).
+
+    Arguments:
+        secrets_differ: its credentials rows hold other secrets than `bars`; otherwise it has none.
+    """
+    why = "the credentials row holds others" if secrets_differ else "no credentials row exists"
     return Quarantined(
         bar_id=bar_id,
         code="stale_authority",
-        message="M-Pesa secrets stand in bars and no credentials row exists; give --authority credentials if "
-        "is_active is the truth all the same.",
+        message=f"M-Pesa secrets stand in bars and {why}; give --authority credentials if is_active is the truth "
+        "all the same.",
         attempts=0,
     )
 
@@ -71,7 +77,7 @@ class Batches:
 
     Arguments:
         ledger: of the run; moved with each batch, in the batch's transaction.
-        accept_stale_authority: correct also bars whose secrets stand in `bars` only.
+        accept_stale_authority: correct also bars whose `is_active` may not be the truth.
     """
 
     def __init__(self, database: Database, ledger: Ledger, *, accept_stale_authority: bool = False) -> None:
@@ -112,7 +118,11 @@ class Batches:
                 return done, []
             settled = await self._correct(connection, batch)
             counts = Counter(_OUTCOMES[result] for result in settled.values())
-            aside = [stale_authority(bar) for bar, result in settled.items() if result is Settled.STALE_AUTHORITY]
+            aside = [
+                stale_authority(bar, secrets_differ=result is Settled.SECRETS_DIFFER)
+                for bar, result in settled.items()
+                if _OUTCOMES[result] is Outcome.QUARANTINED
+            ]
             at_rest = [bar for bar, result in settled.items() if result in _NEEDS_NOTHING]
             await self._ledger.advance(connection, batch[-1].bar_id, counts, at_rest, aside)
             return counts, aside
@@ -124,7 +134,9 @@ class Batches:
         if self._ledger.kind == "undo":
             return await writer.take_back(connection, run_id, [(one.bar_id, one.expected, one.target) for one in batch])
         pairs = [(one.bar_id, one.expected) for one in batch]
-        return await writer.correct_bars(connection, run_id, pairs, accept_stale_authority=self._accept)
+        return await writer.correct_bars(
+            connection, run_id, pairs, keys=self._db.keys, accept_stale_authority=self._accept
+        )
 
     async def _given_up(self, bar_id: UUID, fault: DatabaseFault | SchemaError) -> Counter[Outcome]:
         """Quarantine a record, unless an attempt whose answer was lost has settled it all the same."""

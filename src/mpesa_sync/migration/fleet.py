@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
+import msgspec
+
+from mpesa_sync.crypto.keyring import KeyRing
 from mpesa_sync.db import detection, installation, migrations, session, shape
 from mpesa_sync.db.detection import DriftedBar, FleetSummary
 from mpesa_sync.db.installation import Mode
 from mpesa_sync.db.migrations import SchemaState
 from mpesa_sync.db.patience import patiently
 from mpesa_sync.db.pool import Database
+from mpesa_sync.domain.availability import BarWarning
+from mpesa_sync.sync.stale_authority import with_other_secrets
 
 SECOND_LOOK_S: Final = 0.5
 """How long a mismatch must last to count in a verification: in-flight writes are not drift (races.md)."""
@@ -23,6 +29,9 @@ async def look(
     database: Database, collector: Callable[[], Callable[[DriftedBar], object]], *, with_versions: bool = False
 ) -> FleetSummary:
     """Hand every drifted bar to a collector and return the counts over all bars, of the same moment. READ ONLY.
+
+    Where a key is given, the secrets of drifted bars that hold them in `bars` and in a credentials row are opened right
+    after it; such bars come last.
 
     Arguments:
         collector: makes what takes the drifted bars; called anew where the database has to be asked again.
@@ -36,11 +45,45 @@ async def look(
         async with database.reading(session.SCAN) as connection:
             await shape.require(connection)
             allow_sandbox = await installation.allows_sandbox(connection, database)
-            return await detection.scan(
-                connection, allow_sandbox=allow_sandbox, each=collector(), with_versions=with_versions
+            sorting = _Sorting(collector(), opens=bool(database.keys))
+            summary = await detection.scan(
+                connection, allow_sandbox=allow_sandbox, each=sorting.each, with_versions=with_versions
             )
+            return await sorting.finished(connection, database.keys, summary)
 
     return await patiently(database, ask)
+
+
+class _Sorting:
+    """Hands drifted bars on; those whose secrets stand in both places once they have been opened and compared (R2).
+
+    Arguments:
+        opens: there is a key; without one nothing is opened.
+    """
+
+    def __init__(self, each: Callable[[DriftedBar], object], *, opens: bool) -> None:
+        self._hand_on = each
+        self._opens = opens
+        self._kept: list[DriftedBar] = []
+
+    def each(self, bar: DriftedBar) -> None:
+        """Take one drifted bar."""
+        if self._opens and bar.holds_both:
+            self._kept.append(bar)
+        else:
+            self._hand_on(bar)
+
+    async def finished(self, connection: Any, keys: KeyRing, summary: FleetSummary) -> FleetSummary:
+        """Hand on those that were kept; return the counts with those of them that may be stale."""
+        counts = dict(summary.warnings)
+        for start in range(0, len(self._kept), _CHUNK):
+            part = self._kept[start : start + _CHUNK]
+            stale = await with_other_secrets(connection, keys, [bar.bar_id for bar in part])
+            counts[BarWarning.STALE_AUTHORITY] += len(stale)
+            for bar in part:
+                warnings = (*bar.warnings, BarWarning.STALE_AUTHORITY) if bar.bar_id in stale else bar.warnings
+                self._hand_on(msgspec.structs.replace(bar, warnings=warnings))
+        return replace(summary, warnings=counts)
 
 
 async def detect(database: Database, *, with_versions: bool = False) -> tuple[list[DriftedBar], FleetSummary]:

@@ -22,7 +22,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         max_errors: stop once more records than this are quarantined. None: never stop for them (R2.4).
         actor: who runs it, for the journal: 1 to 200 characters.
         reason: why, for the journal: up to 500 characters.
-        accept_stale_authority: correct also bars whose secrets stand in `bars` only (`--authority credentials`).
+        accept_stale_authority: correct also bars whose secrets stand in `bars` while no credentials row holds them
+            (`--authority credentials`).
     """
 
     dry_run: bool = False

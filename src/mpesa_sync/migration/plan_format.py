@@ -24,7 +24,7 @@ class PlanHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The first line of a plan: of which database, when, by whom and why.
 
     Attributes: `expires_at`, from when it is refused; `scanned`, the bars that were looked at;
-    `accept_stale_authority`, whether bars are in it whose secrets stand in `bars` only.
+    `accept_stale_authority`, whether bars are in it whose `is_active` may not be the truth.
     """
 
     format: str = FORMAT

@@ -103,7 +103,7 @@ class AllBars(Scope):
 
         def collect(bar: DriftedBar) -> None:
             if BarWarning.STALE_AUTHORITY in bar.warnings and not accept_stale_authority:
-                aside.append(stale_authority(bar.bar_id))
+                aside.append(stale_authority(bar.bar_id, secrets_differ=bar.holds_both))
                 return
             candidates.add(bar.bar_id, bar.authority, bar.authority)
             if self._kept is not None:

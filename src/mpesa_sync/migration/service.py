@@ -81,7 +81,7 @@ class MpesaMigrationService:
         Arguments:
             record: one of `find_inconsistent_records`.
             actor: who asks, for the journal: 1 to 200 characters.
-            accept_stale_authority: correct it also where `bars` holds secrets and no credentials row exists.
+            accept_stale_authority: correct it also where `bars` holds secrets that no credentials row holds.
         Raises:
             DatabaseFault, SchemaError: a fault of the whole: database gone, no rights, disk full.
         """

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from mpesa_sync.crypto import usability
+from mpesa_sync.crypto.keyring import KeyRing
 from mpesa_sync.db import alerts as alerts_sql
 from mpesa_sync.db import detection, installation
 from mpesa_sync.db.operations import NOWHERE, Operation, Origin
@@ -25,7 +26,7 @@ from mpesa_sync.errors import (
     MpesaSyncError,
     StaleAuthority,
 )
-from mpesa_sync.sync import writer
+from mpesa_sync.sync import stale_authority, writer
 from mpesa_sync.sync.alert_kinds import RESOLVED_BY_SUCCESS, RESOLVED_BY_SWITCH_ON
 from mpesa_sync.sync.results import RepairResult, SyncResult, ValidationResult
 from mpesa_sync.sync.settling import settled
@@ -152,8 +153,9 @@ class MpesaSyncManager:
             async with self._db.reading() as connection:
                 found = await detection.facts_of(connection, bar)
                 allow_sandbox = await installation.allows_sandbox(connection, self._db)
-            if found is None:
-                raise BarNotFound("There is no bar with this id.")
+                if found is None:
+                    raise BarNotFound("There is no bar with this id.")
+                facts = await stale_authority.judged(connection, self._db.keys, found.facts)
         except MpesaSyncError as error:
             error.result = ValidationResult(
                 is_consistent=False,
@@ -162,7 +164,6 @@ class MpesaSyncManager:
                 error=error.message,
             )
             raise
-        facts = found.facts
         drift = availability.direction(facts)
         return ValidationResult(
             is_consistent=drift is None,
@@ -190,7 +191,7 @@ class MpesaSyncManager:
             reason: why, for the audit: up to 500 characters.
             operation_id: as for `sync_mpesa_status`.
             authority: `credentials` to repair also a bar whose secrets stand in `bars` while it has no
-                credentials row (stale authority, R2).
+                credentials row, or, as a key given to `connect` shows, one with others (stale authority, R2).
             origin: from where, for the audit.
         Raises:
             StaleAuthority: such a bar, and `authority` does not say that it may be repaired.
@@ -199,7 +200,9 @@ class MpesaSyncManager:
         operation_id = uuid4() if operation_id is None else operation_id
 
         async def work(connection: Any) -> Done[RepairResult]:
-            return await repair_locked(connection, operation, accept_stale=authority == "credentials")
+            return await repair_locked(
+                connection, operation, keys=self._db.keys, accept_stale=authority == "credentials"
+            )
 
         try:
             if authority not in (None, "credentials"):
@@ -222,13 +225,15 @@ async def repair_locked(
     connection: Any,
     operation: Operation,
     *,
+    keys: KeyRing,
     accept_stale: bool = False,
     allowed: Callable[[Any], Awaitable[None]] | None = None,
 ) -> Done[RepairResult]:
     """Lock a bar and correct its flag where it has drifted, in the transaction of the connection.
 
     Arguments:
-        accept_stale: correct also a bar whose secrets stand in `bars` only.
+        keys: open the secrets of a bar that holds them in both places; an empty ring opens none.
+        accept_stale: correct also a bar whose `is_active` may not be the truth.
         allowed: asked once the bar is locked and known to have drifted; what it raises ends the work.
     Raises:
         BarNotFound, StaleAuthority, IntegrityFault: as `MpesaSyncManager.repair_inconsistency`.
@@ -236,11 +241,13 @@ async def repair_locked(
     bar = await writer.lock(connection, operation.bar_id)
     facts = bar.facts
     drift = availability.direction(facts)
-    if drift is not None and facts.bar_holds_secrets and not facts.rows and not accept_stale:
-        raise StaleAuthority(
-            "This bar keeps M-Pesa secrets in bars and has no credentials row, so is_active may not be the "
-            "truth. Look at it, then repair with authority='credentials' if it is."
-        )
+    if drift is not None and not accept_stale:
+        facts = await stale_authority.judged(connection, keys, facts)
+        if availability.may_be_stale(facts):
+            raise StaleAuthority(
+                "This bar keeps M-Pesa secrets in bars, and has no credentials row or one with others, so is_active "
+                "may not be the truth. Look at it, then repair with authority='credentials' if it is."
+            )
     new, after = facts.mpesa_enabled, bar.state()
     if drift is not None:
         if allowed is not None:

@@ -33,7 +33,7 @@ class Fate(StrEnum):
     FAILED = "failed"
     """The database refused it; an alert of the bar says so."""
     LEFT_ALONE = "left_alone"
-    """Secrets stand in `bars` and there is no credentials row, so `is_active` may not be the truth (R2)."""
+    """Secrets stand in `bars` and no credentials row holds them, so `is_active` may not be the truth (R2)."""
     POSTPONED = "postponed"
     """The budget of the hour is spent."""
     REPORTED = "reported"
@@ -79,7 +79,7 @@ async def repair(
             raise _BudgetSpent("The budget of the hour is spent.")
 
     async def work(connection: Any) -> Done[RepairResult]:
-        done = await repair_locked(connection, operation, allowed=allowed)
+        done = await repair_locked(connection, operation, keys=database.keys, allowed=allowed)
         if not done.result.repaired:
             raise _Healed("The two fields agree.")
         return done

@@ -33,10 +33,10 @@ select count(*) from (
 CORRECT_BARS: Final = """
 with truth as materialized (
   select b.id, b.mpesa_enabled as previous, w.expected, a.authority,
-         not $4 and not a.has_rows and coalesce(
+         not $4 and (b.id = any($6::uuid[]) or not a.has_rows and coalesce(
            nullif(btrim(o.mpesa_consumer_key_encrypted), ''),
            nullif(btrim(o.mpesa_consumer_secret_encrypted), ''),
-           nullif(btrim(o.mpesa_passkey_encrypted), '')) is not null as stale_authority
+           nullif(btrim(o.mpesa_passkey_encrypted), '')) is not null) as stale_authority
     from unnest($2::uuid[], $3::boolean[]) as w (id, expected)
     join public.bars b on b.id = w.id
    cross join lateral (
@@ -79,7 +79,8 @@ select t.id, t.previous, t.authority, t.stale_authority, c.id is not null as cha
 """
 """Correct locked bars in one statement, which decides anew: a bar is written only while it still is drifted in the
 direction expected. $1 run, $2 bars, $3 the authority expected of each, $4 whether stale authority is accepted, $5 the
-kinds of alerts that a correction answers. Each bar written gets a new version and sends its notice (facts/live.md)."""
+kinds of alerts that a correction answers, $6 those of the bars whose secrets are known to differ. Each bar written gets
+a new version and sends its notice (facts/live.md)."""
 TAKE_BACK_BARS: Final = """
 with held as materialized (
   select b.id, b.mpesa_enabled as now, w.expected, w.target

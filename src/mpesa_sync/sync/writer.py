@@ -5,13 +5,14 @@ It knows neither retries nor commits; `db.transaction` calls it through the mana
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from mpesa_sync.crypto.forms import from_json_text
+from mpesa_sync.crypto.keyring import KeyRing
 from mpesa_sync.db import failpoints
 from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.domain.bars import BarFacts, CredentialsRow
@@ -19,6 +20,9 @@ from mpesa_sync.domain.credentials import Environment
 from mpesa_sync.errors import BarNotFound, IntegrityFault
 from mpesa_sync.sync import statements
 from mpesa_sync.sync.alert_kinds import RESOLVED_BY_SUCCESS
+from mpesa_sync.sync.stale_authority import with_other_secrets
+
+_NO_KEYS: Final = KeyRing.empty()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,7 @@ class Settled(StrEnum):
     STALE = "stale"
     VANISHED = "vanished"
     STALE_AUTHORITY = "stale_authority"
+    SECRETS_DIFFER = "secrets_differ"
 
 
 async def lock(connection: Any, bar_id: UUID, *, with_secrets: bool = False) -> LockedBar:
@@ -181,13 +186,15 @@ async def correct_bars(
     run_id: UUID,
     expected: Sequence[tuple[UUID, bool]],
     *,
+    keys: KeyRing = _NO_KEYS,
     accept_stale_authority: bool = False,
 ) -> dict[UUID, Settled]:
     """Lock some bars and set the flag of those still drifted as expected, journalled (R2.2).
 
     Arguments:
         expected: bar ids with the authority that detection saw for each.
-        accept_stale_authority: write also where `bars` holds secrets and no credentials row exists.
+        keys: open the secrets of bars that hold them in both places; an empty ring opens none.
+        accept_stale_authority: write also where `bars` holds secrets and no credentials row exists, or another one's.
     Returns:
         What became of each bar, in no particular order; all of them or an error.
     Raises:
@@ -195,6 +202,7 @@ async def correct_bars(
     """
     ids = [bar_id for bar_id, _ in expected]
     await _lock_bars(connection, ids)
+    differing = set() if accept_stale_authority else await with_other_secrets(connection, keys, ids)
     records = await connection.fetch(
         statements.CORRECT_BARS,
         run_id,
@@ -202,9 +210,10 @@ async def correct_bars(
         [authority for _, authority in expected],
         accept_stale_authority,
         RESOLVED_BY_SUCCESS,
+        list(differing),
     )
     settled = dict.fromkeys(ids, Settled.VANISHED)
-    settled.update({record["id"]: _settled(record) for record in records})
+    settled.update({record["id"]: _settled(record, differing) for record in records})
     fixed = [bar_id for bar_id, result in settled.items() if result is Settled.FIXED]
     await connection.execute(statements.DEFERRED_SPEAK)
     failpoints.hit(Failpoint.BATCH_WRITTEN)
@@ -254,9 +263,11 @@ async def _lock_bars(connection: Any, ids: Sequence[UUID]) -> None:
     failpoints.hit(Failpoint.BATCH_LOCKED)
 
 
-def _settled(record: Any) -> Settled:
+def _settled(record: Any, differing: Collection[UUID]) -> Settled:
     if record["changed"]:
         return Settled.FIXED
     if (record["previous"] is True) == record["authority"]:
         return Settled.ALREADY_CONSISTENT
-    return Settled.STALE_AUTHORITY if record["stale_authority"] else Settled.STALE
+    if record["stale_authority"]:
+        return Settled.SECRETS_DIFFER if record["id"] in differing else Settled.STALE_AUTHORITY
+    return Settled.STALE
