@@ -6,6 +6,7 @@ out, in `absent`, where it has not. So one fixed statement serves every shape, a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -223,12 +224,22 @@ async def scan(
     query = DRIFT_WITH_VERSIONS if with_versions else DRIFT
     statement = await connection.prepare(query, name="")  # behind a pooler a name may be another program's
     cursor = await statement.cursor(allow_sandbox)
-    while records := await cursor.fetch(_PREFETCH_ROWS):
-        for is_summary, bars, hidden, exposed, warned, *bar in records:
-            if is_summary:
-                return FleetSummary(bars, hidden, exposed, dict(zip(BarWarning, warned, strict=True)))
-            each(_drifted(*bar))
-    raise AssertionError("the statement always ends with the row that counts all bars")
+    summary = None
+    upcoming = asyncio.create_task(cursor.fetch(_PREFETCH_ROWS))
+    try:
+        while records := await upcoming:
+            upcoming = asyncio.create_task(cursor.fetch(_PREFETCH_ROWS))
+            await asyncio.sleep(0)  # it is sent now: the server works while these are taken in
+            for is_summary, bars, hidden, exposed, warned, *bar in records:
+                if is_summary:
+                    summary = FleetSummary(bars, hidden, exposed, dict(zip(BarWarning, warned, strict=True)))
+                else:
+                    each(_drifted(*bar))
+    finally:
+        upcoming.cancel()
+        await asyncio.gather(upcoming, return_exceptions=True)
+    assert summary is not None, "the statement always ends with the row that counts all bars"
+    return summary
 
 
 def _drifted(
@@ -238,13 +249,11 @@ def _drifted(
     authority: bool,
     bits: int,
     updated_at: datetime | None,
-    version: int | None = None,
-    ids: Sequence[UUID] = (),
-    versions: Sequence[int] = (),
+    *rows: Any,
 ) -> DriftedBar:
-    rows = None if version is None else Versions(version, tuple(ids), tuple(versions))
+    versions = Versions(rows[0], tuple(rows[1]), tuple(rows[2])) if rows else None
     holds_both = bits & _HOLDS_BOTH != 0
-    return DriftedBar(bar_id, slug, mpesa_enabled, authority, named_warnings(bits), updated_at, holds_both, rows)
+    return DriftedBar(bar_id, slug, mpesa_enabled, authority, named_warnings(bits), updated_at, holds_both, versions)
 
 
 async def still_drifted(connection: Any, bar_ids: Sequence[UUID]) -> list[tuple[UUID, bool]]:
