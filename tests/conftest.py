@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import HealthCheck, settings
 
 from mpesa_sync.db import embedded
 from mpesa_sync.db.pool import Database, connect
-from tests.support import databases, web
+from tests.support import databases, memory, web
 from tests.support.channels import Endpoints, endpoints
 from tests.support.faults import QUICK
 from tests.support.premises import Premises, premises
@@ -38,6 +39,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="wheel",
         help="whose PostgreSQL the tests run on: the wheel's or the machine's own",
     )
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest makes up its mind about the folder
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.basetemp is None and (folder := memory.folder()) is not None:
+        config.option.basetemp = str(folder / "run")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,15 @@ import pty
 import select
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
+
+from tests.support import forked
 
 _TIMEOUT_S: Final = 30
 
@@ -41,25 +44,36 @@ def environment(url: str | None = None, **more: str) -> dict[str, str]:
 
 
 def cli(*arguments: str, url: str | None = None, cwd: Path | None = None, **more: str) -> Ended:
-    """Run `python -m mpesa_sync` with pipes, away from any terminal; `more` are further variables."""
+    """Run `mpesa-sync` away from any terminal; `more` are further variables."""
     return to_its_end(arguments, environment(url, **more), cwd)
 
 
 def to_its_end(
     arguments: Sequence[str], variables: Mapping[str, str], cwd: Path | None, timeout_s: float = _TIMEOUT_S
 ) -> Ended:
-    """Do what `cli` does with a whole environment, and with a time of one's own for a command that takes long."""
-    done = subprocess.run(
-        [sys.executable, "-m", "mpesa_sync", *arguments],
-        env=dict(variables),
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=timeout_s,
-    )
-    return Ended(done.returncode, done.stdout, done.stderr)
+    """Do what `cli` does with a whole environment, and with a time of one's own for a command that takes long.
+
+    It is a fork of a process that has loaded the program, unless a variable is given that other programs read, too:
+    then it is started, for what is loaded may read it.
+    """
+    loaded_with = environment()
+    foreign = {name: value for name, value in variables.items() if not name.startswith(("MPESA", "DATABASE_URL"))}
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        if foreign == loaded_with:
+            code = forked.run(arguments, variables, cwd, timeout_s, out, err, loaded_with=loaded_with)
+        else:
+            code = subprocess.run(
+                [sys.executable, "-m", "mpesa_sync", *arguments],
+                env=dict(variables),
+                cwd=cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                timeout=timeout_s,
+            ).returncode
+        out.seek(0)
+        err.seek(0)
+        return Ended(code, out.read().decode(), err.read().decode())
 
 
 def on_terminal(arguments: Sequence[str], variables: Mapping[str, str], typed: str = "", *, asked: str = "") -> Ended:
