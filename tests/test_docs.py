@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 
 from tests.support import databases
+from tests.support.cli import cli
 from tests.support.venues import KEY, add_bar
 
 ROOT: Final = Path(__file__).parent.parent
@@ -62,11 +63,7 @@ def test_commands_named_in_the_documentation_exist(command: str) -> None:
     """Docs are run: a command in a console block answers to --help (its last word may be a value)."""
     words = command.split()
     assert any(
-        subprocess.run(
-            [sys.executable, "-m", "mpesa_sync", *words[:length], "--help"], capture_output=True, text=True, check=False
-        ).returncode
-        == 0
-        for length in range(len(words), 1 if words[0] in GROUPS else 0, -1)
+        cli(*words[:length], "--help").code == 0 for length in range(len(words), 1 if words[0] in GROUPS else 0, -1)
     ), f"mpesa-sync {command} does not exist"
 
 
@@ -97,11 +94,9 @@ def test_every_command_that_a_message_advises_exists(advised: str) -> None:
     options = [word for word in words if word.startswith("--")]
     command = [word for word in words if not word.startswith("-")]
     while command:
-        done = subprocess.run(
-            [sys.executable, "-m", "mpesa_sync", *command, "--help"], capture_output=True, text=True, check=False
-        )
-        if done.returncode == 0 and (command[0] not in GROUPS or len(command) > 1):
-            assert all(option in done.stdout for option in options), advised
+        ended = cli(*command, "--help")
+        if ended.code == 0 and (command[0] not in GROUPS or len(command) > 1):
+            assert all(option in ended.out for option in options), advised
             return
         command.pop()
     raise AssertionError(f"mpesa-sync {advised} does not exist")

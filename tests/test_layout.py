@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,8 +62,14 @@ def _layer(name: str) -> tuple[int, str]:
     raise AssertionError(f"mpesa_sync.{name} has no place in LAYERS")
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """Return the tree of a file, made once for all that is asked about it."""
+    return ast.parse(path.read_text())
+
+
 def _imports(path: Path) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("mpesa_sync"):
             base = node.module.removeprefix("mpesa_sync").lstrip(".")
             for alias in node.names:
@@ -102,9 +109,8 @@ def test_imports_flow_one_way(path: Path) -> None:
 )
 def test_files_and_functions_stay_readable(path: Path) -> None:
     """Layout rules: at most 300 lines a file and 60 a function, and a docstring that says what lives there."""
-    text = path.read_text()
-    tree = ast.parse(text)
-    assert len(text.splitlines()) <= MAX_LINES, f"{path} has grown past {MAX_LINES} lines"
+    tree = parsed(path)
+    assert len(path.read_text().splitlines()) <= MAX_LINES, f"{path} has grown past {MAX_LINES} lines"
     assert ast.get_docstring(tree), f"{path} does not say what lives in it"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -175,7 +181,7 @@ def test_statements_stand_where_they_belong(path: Path) -> None:
     """Layout rules: SQL only in `db`, beside the writer, and in the demo's programs that do it wrong."""
     if _name(path).startswith(HOLDS_SQL):
         return
-    for node in _constants(ast.parse(path.read_text())):
+    for node in _constants(parsed(path)):
         assert not SQL_WORDS.search(str(node.value)), f"{path}:{node.lineno}: a statement outside db"
 
 
@@ -185,7 +191,7 @@ RUNS_SQL: Final = {"execute", "executemany", "fetch", "fetchrow", "fetchval", "c
 @pytest.mark.parametrize("path", MODULES, ids=_name)
 def test_statements_are_never_built(path: Path) -> None:
     """Layout rules, faults.md: parameters only. What is run is a name or a literal, never put together from values."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if (
             isinstance(node, ast.Call)
             and isinstance(node.func, ast.Attribute)
@@ -205,7 +211,7 @@ def test_one_function_commits() -> None:
         f"{_name(path)}:{node.lineno}"
         for path in MODULES
         if not _name(path).startswith("demo")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.Call)
         and any(isinstance(arg, ast.Constant) and re.match(r"\s*commit\b", str(arg.value), re.I) for arg in node.args)
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import importlib
 import json
 import sys
@@ -136,13 +137,18 @@ def importable(symbol: str) -> bool:
     return True
 
 
+@functools.cache
+def _parsed(source: str) -> ast.Module:
+    return ast.parse(source)
+
+
 def live_tests(node: str) -> list[str]:
     """Return the test functions that `path` or `path::Class::test` names and that are not marked to be skipped."""
     path, *names = node.split("::")
     file = ROOT / path
     if not file.is_file():
         return []
-    tree = ast.parse(file.read_text())
+    tree = _parsed(file.read_text())
     if any(
         _is_dead_mark(found) for found in tree.body if isinstance(found, ast.Assign) and _names(found) == ["pytestmark"]
     ):
