@@ -147,9 +147,9 @@ async def methods(client: httpx.AsyncClient, bar: Any) -> list[str]:
 
 async def until(client: httpx.AsyncClient, *, ready: bool) -> None:
     """Ask until the process says that it is (not) ready."""
-    async with asyncio.timeout(20):
-        while (await client.get("/readyz")).json()["ready"] is not ready:
-            pass
+    async with asyncio.timeout(40):
+        while (await client.get("/readyz")).json()["ready"] is not ready:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.005)
 
 
 def patched(cwd: Path, patch: str, *arguments: str, url: str | None = None, **variables: str) -> tuple[int, str]:

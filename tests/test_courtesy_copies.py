@@ -233,7 +233,7 @@ async def test_a_trigger_that_never_ends_costs_the_statements_time_and_no_more(s
     await sql.execute("set statement_timeout = '300ms'")
     said: list[str] = []
     sql.add_log_listener(lambda _, message: said.append(message.message))
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(8):
         assert (await switch(sql, bar))["changed"]
     assert len(said) == 2
     await sql.execute("reset statement_timeout")

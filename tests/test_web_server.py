@@ -22,7 +22,7 @@ async def test_a_server_that_does_not_start_gives_no_address(site: Site, monkeyp
     monkeypatch.setattr("uvicorn.Server.startup", startup)
     listening = server.bound("127.0.0.1", 0)
     with pytest.raises(ServerEnded):
-        async with asyncio.timeout(5), serving(create_app(site.context), site.hub, listening):
+        async with asyncio.timeout(20), serving(create_app(site.context), site.hub, listening):
             pytest.fail("nothing serves")
     assert listening.fileno() == -1
 
@@ -42,7 +42,7 @@ async def test_a_server_that_ends_later_ends_the_wait(
     monkeypatch.setattr("uvicorn.Server.main_loop", main_loop)
     with pytest.raises(ServerEnded, match="has ended") as ended:
         async with (
-            asyncio.timeout(5),
+            asyncio.timeout(20),
             serving(create_app(site.context), site.hub, server.bound("127.0.0.1", 0)) as running,
         ):
             ends.set()

@@ -90,7 +90,7 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def until(condition: Callable[[], object], what: str, *, timeout_s: float = 15.0) -> None:
+def until(condition: Callable[[], object], what: str, *, timeout_s: float = 40.0) -> None:
     """Wait for a condition; fails, saying `what` was expected, after `timeout_s` seconds."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -78,7 +78,7 @@ async def reached(connection: Any) -> int:
     return int(await connection.fetchval(_REACHED))
 
 
-async def until(check: Callable[[], Awaitable[T]], *, deadline_s: float = 15.0) -> T:
+async def until(check: Callable[[], Awaitable[T]], *, deadline_s: float = 40.0) -> T:
     """Ask again and again until the answer is true, and return it; fail at the deadline."""
     end = time.monotonic() + deadline_s
     while not (answer := await check()):

@@ -17,6 +17,8 @@ from tests.support.venues import KEY
 
 OFF: Final = "update public.mpesa_credentials set is_active = $2 where tenant_id = $1"
 SHOWN: Final = "update public.bars set mpesa_enabled = $2 where id = $1"
+ALONE: Final = Limits(sweep_every_s=3_600.0)
+"""No sweep: what is tested is seen by itself."""
 _LISTENERS: Final = """
 select pid from pg_stat_activity where application_name = 'mpesa-sync listener' and datname = current_database()
 """
@@ -53,6 +55,15 @@ async def running(
         before(hub)
         async with hub:
             yield hub
+
+
+def without_probe(hub: Hub) -> None:
+    """Leave the probe nothing but its proof of life, so that only LISTEN and snapshot can find a change."""
+
+    async def alive(connection: Any) -> None:
+        await connection.execute("select 1")
+
+    hub._listener._probe = alive
 
 
 async def switch(connection: Any, bar_id: UUID, is_on: bool) -> None:

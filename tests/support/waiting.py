@@ -1,4 +1,4 @@
-"""Waiting for what the server says of its own sessions, until a deadline; asked of the catalog, never slept for."""
+"""Waiting for what the server says of its own sessions, until a deadline; asked of the catalog."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ async def waiter_for(connection: Any, holder: int) -> int:
             pid = await connection.fetchval(_WAITERS, holder)
             if pid is not None:
                 return int(pid)
+            await asyncio.sleep(0.002)  # what is waited for needs the processor, too
 
 
 async def open_transactions(connection: Any, application: str = "mpesa-sync") -> int:
