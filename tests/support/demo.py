@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from mpesa_sync.crypto.keyring import generate_key
@@ -24,12 +25,13 @@ async def staged(database_url: str, sql: Any) -> AsyncIterator[Stage]:
     """Give the stage with its venues, served on a free port; `stage.site` says where."""
     await venues.add_all(sql, KEYS)
     async with connect(database_url, kms_keys=[KEY], application_name="mpesa-sync demo", reconcile="off") as database:
-        with scene.logged() as events:
+        with scene.logged() as events, TemporaryDirectory() as folder:
             stage = Stage(
                 database=database,
                 url=Secret(database_url),
                 key=KEY,
                 token_key=generate_key(),
+                folder=Path(folder),
                 plain=sql,
                 narrator=Narrator(silent=True),
                 events=events,

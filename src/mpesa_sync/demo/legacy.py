@@ -9,7 +9,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import asyncpg
+
 from mpesa_sync.demo.venues import Venue
+from mpesa_sync.secret import Secret
 
 STAFF_APP: Final = (
     "update public.mpesa_credentials set is_active = $2 where tenant_id = $1 and environment = 'production'"
@@ -49,6 +52,16 @@ alter table public.bars add constraint at_least_one_method
          or coalesce(payment_card_enabled, false))
 """
 ANY_METHODS: Final = "alter table public.bars drop constraint at_least_one_method"
+
+
+@asynccontextmanager
+async def program(url: Secret, name: str) -> AsyncIterator[Any]:
+    """Give a connection of another program, which calls itself `name`."""
+    connection: Any = await asyncpg.connect(url.reveal(), server_settings={"application_name": name})
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def staff_app_switches(connection: Any, venue: Venue, on: bool) -> None:

@@ -52,11 +52,11 @@ class Narrator:
             self.line(line, style)
 
     def title(self, number: int, title: str, ids: Sequence[str]) -> None:
-        """Print the head of a step: its number, title and the ids that it is about."""
-        head, labels = f"{number:2}. {title}", f"[{' '.join(ids)}]"
+        """Print the head of a step: its number, title and the ids of the plan's items that it is about, if any."""
+        head, labels = f"{number:2}. {title}", f"[{' '.join(ids)}]" if ids else ""
         self.line()
         if len(head) + len(labels) + 2 <= WIDTH:
-            self.line(head + " " * (WIDTH - len(head) - len(labels)) + labels, "bold")
+            self.line((head + " " * (WIDTH - len(head) - len(labels)) + labels).rstrip(), "bold")
         else:
             self.line(head, "bold")
             self.line(" " * (WIDTH - len(labels)) + labels, "bold")

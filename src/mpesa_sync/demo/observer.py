@@ -83,7 +83,34 @@ select md5(string_agg(k.environment || k.consumer_key_enc::text || k.consumer_se
                       ',' order by k.environment))
   from public.mpesa_credentials k where k.tenant_id = $1
 """
-JOURNAL: Final = "select count(*) from mpesa_sync.migration_journal where run_id = $1"
+LAST_RUN: Final = "select id from mpesa_sync.migration_runs order by started_at desc limit 1"
+CHANGED: Final = "select bar_id from mpesa_sync.migration_journal where run_id = $1"
+"""The bars that a run has changed, one row for each change."""
+QUARANTINE: Final = """
+select bar_id, sqlstate, message from mpesa_sync.migration_quarantine where resolved_at is null order by id
+"""
+HITS: Final = """
+select kind, operation || ' of ' || table_name as deed, previous, current, session_user_name as who,
+       application_name as program, transaction_id::xid::text as transaction
+  from mpesa_sync.guard_hits where bar_id = $1 order by id
+"""
+"""What the guards have met at a bar."""
+TRIGGERS: Final = """
+select c.relname || '.' || t.tgname || ' ' || t.tgenabled::text as trigger
+  from pg_catalog.pg_trigger t join pg_catalog.pg_class c on c.oid = t.tgrelid
+ where c.relnamespace = 'public'::regnamespace order by 1
+"""
+GUARD_ROWS: Final = """
+select (select count(*) from mpesa_sync.guard_settings) + (select count(*) from mpesa_sync.guard_hits)
+       + (select count(*) from mpesa_sync.guard_truncations)
+"""
+LAST_REPAIR: Final = """
+select o.actor, o.reason, o.outcome, o.xmin::text as transaction,
+       o.before ->> 'mpesa_enabled' as before, o.after ->> 'mpesa_enabled' as after
+  from mpesa_sync.operations o
+ where o.bar_id = $1 and o.kind = 'repair' order by o.started_at desc limit 1
+"""
+THIS_TRANSACTION: Final = "select pg_current_xact_id()::xid::text"
 
 
 @dataclass(frozen=True, slots=True)

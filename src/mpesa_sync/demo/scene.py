@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -71,11 +72,13 @@ async def prepared(home: Path, narrator: Narrator, *, quiet: bool = True) -> Asy
                 await venues.add_all(plain, KeyRing.from_texts([key]))
                 with ExitStack() as held:
                     events = held.enter_context(logged()) if quiet else []
+                    folder = held.enter_context(tempfile.TemporaryDirectory(prefix="mpesa-sync-demo-"))
                     yield Stage(
                         database=database,
                         url=url,
                         key=key,
                         token_key=token_key.create(home),
+                        folder=Path(folder),
                         plain=plain,
                         narrator=narrator,
                         events=events,

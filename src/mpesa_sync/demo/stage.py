@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mpesa_sync.db.pool import Database, connect
@@ -23,12 +24,15 @@ from mpesa_sync.settings import DATABASE_URL
 from mpesa_sync.sync.manager import MpesaSyncManager
 
 if TYPE_CHECKING:
+    from mpesa_sync.demo.fleet import Planned
     from mpesa_sync.demo.site import Site
 
 STAFF: Final = "staff:wanjiku"
 """Who switches in the story, as the audit names her."""
 _COMMAND_WIDTH: Final = 74
 _COMMAND_TIMEOUT_S: Final = 30.0
+_REFUSED: Final = (1, 64)
+"""Exit codes with which a command says on stderr what was wrong."""
 
 
 class StoryBroken(Exception):
@@ -40,7 +44,8 @@ class Stage:
     """The database under play, another program's connection to it, and the narrator.
 
     `events`: what the product has logged so far. `changes`: before and after of the step that is playing.
-    `token_key` signs bearer tokens. `site`: where it is served, None while it is not.
+    `token_key` signs bearer tokens. `folder`: where commands are called. `site`: where it is served, None while it is
+    not. `planned`: the migration that is planned, None while there is none.
     """
 
     database: Database
@@ -51,7 +56,9 @@ class Stage:
     events: list[dict[str, Any]]
     server: str
     token_key: Secret
+    folder: Path
     site: Site | None = None
+    planned: Planned | None = None
     changes: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -113,20 +120,28 @@ class Stage:
         ):
             yield proxy, MpesaSyncManager(database)
 
-    async def command(self, *arguments: str) -> tuple[int, list[str]]:
-        """Run `mpesa-sync migrate` with `arguments` as a process of its own; show and return what it printed.
+    async def started(self, *arguments: str) -> asyncio.subprocess.Process:
+        """Start `mpesa-sync` with `arguments` as a process of its own, in the stage's folder; show how it was called.
 
         The URL is given in the environment, where other users of the machine cannot see it.
         """
-        self.narrator.line(f"    $ mpesa-sync migrate {shlex.join(arguments)}", "bold")
-        process = await asyncio.create_subprocess_exec(
+        self.narrator.line(f"    $ mpesa-sync {shlex.join(arguments)}", "bold")
+        return await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "mpesa_sync.migration", *arguments),
+            *("-m", "mpesa_sync", *arguments),
             env={DATABASE_URL: self.url.reveal(), "PYTHONUTF8": "1", "NO_COLOR": "1"},
+            cwd=self.folder,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
+
+    async def command(self, *arguments: str) -> tuple[int, list[str]]:
+        """Run `mpesa-sync` with `arguments` to its end; show and return its exit code and what it printed.
+
+        Of stderr only the error is shown, where there is one.
+        """
+        process = await self.started(*arguments)
         try:
             out, err = await asyncio.wait_for(process.communicate(), _COMMAND_TIMEOUT_S)
         except BaseException:
@@ -134,10 +149,10 @@ class Stage:
                 process.kill()
             raise
         lines = out.decode().splitlines()
+        if process.returncode in _REFUSED:
+            lines += "".join(err.decode().rpartition("Error: ")[1:]).splitlines()
         for line in lines:
             for part in textwrap.wrap(line, _COMMAND_WIDTH, subsequent_indent="  ", drop_whitespace=False) or [""]:
                 self.narrator.line(f"    | {part}".rstrip(), "dim")
-        if process.returncode == 1:
-            self.narrator.line(f"    | {err.decode().strip()}")
         self.narrator.line(f"    exit code {process.returncode}", "dim")
         return process.returncode or 0, lines

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mpesa_sync.demo import alarm_story, history, live_story, switching, trouble, web_story
+from mpesa_sync.demo import alarm_story, fleet_story, guard_story, history, live_story, switching, trouble, web_story
 from mpesa_sync.demo.stage import Stage, StoryBroken
 from mpesa_sync.errors import MpesaSyncError
 
@@ -86,7 +86,18 @@ STEPS: Final = (
     Step(
         "poisoned", "Migration with a poisoned record", ("T4.1", "T5.1", "R2.2", "R2.4", "P3", "P4"), history.poisoned
     ),
-    Step("verified", "Migration finished and verified", ("T4.1", "T5.1", "R2.2", "R2.3", "P3"), history.verified),
+    Step("quarantine-retried", "The cause removed, the quarantine retried", (), history.quarantine_retried),
+    Step("planned", "A fleet: the migration planned, the plan saved", (), fleet_story.planned),
+    Step("killed", "The plan applied, and kill -9 in the middle", (), fleet_story.killed),
+    Step("resumed", "Resumed: exactly what the plan has said", (), fleet_story.resumed),
+    Step(
+        "verified",
+        "Verified: a pass that repairs nothing",
+        ("T4.1", "T5.1", "R2.2", "R2.3", "P3"),
+        fleet_story.verified,
+    ),
+    Step("guarded", "Guards: an old program is put right as it writes", (), guard_story.guarded),
+    Step("reconciled", "Drift that no guard saw: the reconciler", (), guard_story.reconciled),
     Step("sign-in", "Signing in, over HTTP from here on", ("T2.1",), web_story.sign_in),
     Step("save-form", "Saving through the staff's form", ("T2.1", "R1.4", "R4.1", "P6"), web_story.save_form),
     Step("save-api", "Saving through the API", ("T2.1", "R4.1", "R4.3", "P6"), web_story.save_api),
