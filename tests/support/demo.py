@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
+
+import pytest
 
 from mpesa_sync.crypto.keyring import generate_key
 from mpesa_sync.db.pool import connect
@@ -44,3 +46,30 @@ async def staged(database_url: str, sql: Any) -> AsyncIterator[Stage]:
 def demo(*arguments: str, cwd: Path, url: str | None = None, **more: str) -> Ended:
     """Run `mpesa-sync demo` to its end."""
     return to_its_end(["demo", *arguments], environment(url, **more), cwd, _TIMEOUT_S)
+
+
+Deed = Callable[[Stage], Awaitable[None]]
+
+
+def before(monkeypatch: pytest.MonkeyPatch, word: str, deed: Deed) -> None:
+    """Do something before each command of the story that has `word` among its arguments."""
+    _beside(monkeypatch, word, deed, is_first=True)
+
+
+def after(monkeypatch: pytest.MonkeyPatch, word: str, deed: Deed) -> None:
+    """Do something after each command of the story that has `word` among its arguments."""
+    _beside(monkeypatch, word, deed, is_first=False)
+
+
+def _beside(monkeypatch: pytest.MonkeyPatch, word: str, deed: Deed, *, is_first: bool) -> None:
+    real = Stage.command
+
+    async def command(self: Stage, *arguments: str) -> tuple[int, list[str]]:
+        if is_first and word in arguments:
+            await deed(self)
+        ended = await real(self, *arguments)
+        if not is_first and word in arguments:
+            await deed(self)
+        return ended
+
+    monkeypatch.setattr(Stage, "command", command)
