@@ -159,7 +159,7 @@ async def test_property_4_failing_records_of_any_cause_at_any_place_never_stop_t
     """Feature: mpesa-sync-fix, Property 4: Migration Error Resilience.
 
     Red with: the first failing batch raised instead of halved; a half forgotten (`batch[middle:]` left out);
-    `READ_BACK_BARS` or `DEFERRED_SPEAK` left out; no retry of transient faults; SQLSTATE not handed on; quarantined
+    `still_drifted` or `DEFERRED_SPEAK` left out; no retry of transient faults; SQLSTATE not handed on; quarantined
     bars not known to the verification. The examples make every cause happen; each is counted where it is listed.
     """
     marked = await planted_with_causes(sql, fleet)

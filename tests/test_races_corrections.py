@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from mpesa_sync.db import session
+from mpesa_sync.db import detection, session
 from mpesa_sync.domain.credentials import Environment
 from mpesa_sync.sync import statements, writer
 from tests.support import corrections
@@ -254,6 +254,6 @@ async def test_the_lock_statements_are_the_ones_that_the_correction_executes(dat
         statements.LOCK_NEW_CREDENTIALS_OF_BARS,
         statements.CORRECT_BARS,
         statements.DEFERRED_SPEAK,
-        statements.READ_BACK_BARS,
+        detection.STILL_DRIFTED,
         COMMIT,
     ]

@@ -113,17 +113,5 @@ select b.id
  where b.mpesa_enabled is distinct from w.target
 """
 """Those of the bars just taken back that have another value all the same."""
-READ_BACK_BARS: Final = """
-select b.id
-  from public.bars b
- cross join lateral (
-   -- an aggregate, which is looked up by bar: of an "exists" the planner makes one hash of all credentials
-   select coalesce(bool_or(c.is_active), false) as authority
-     from public.mpesa_credentials c
-    where c.tenant_id = b.id and c.environment in ('sandbox', 'production')
- ) a
- where b.id = any($1::uuid[]) and coalesce(b.mpesa_enabled, false) <> a.authority
-"""
-"""Those of the bars just written that disagree all the same: a trigger undid it."""
 DEFERRED_SPEAK: Final = "set constraints all immediate"
 """Before every read-back: deferred triggers must have spoken (races.md)."""

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from mpesa_sync.crypto.forms import from_json_text
 from mpesa_sync.crypto.keyring import KeyRing
-from mpesa_sync.db import failpoints
+from mpesa_sync.db import detection, failpoints
 from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.domain.bars import BarFacts, CredentialsRow
 from mpesa_sync.domain.credentials import Environment
@@ -217,7 +217,7 @@ async def correct_bars(
     fixed = [bar_id for bar_id, result in settled.items() if result is Settled.FIXED]
     await connection.execute(statements.DEFERRED_SPEAK)
     failpoints.hit(Failpoint.BATCH_WRITTEN)
-    if await connection.fetch(statements.READ_BACK_BARS, fixed):
+    if await detection.still_drifted(connection, fixed):
         raise _undone()
     return settled
 
