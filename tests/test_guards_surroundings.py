@@ -14,6 +14,7 @@ from mpesa_sync.db import installation, migrations
 from mpesa_sync.db.installation import Mode
 from mpesa_sync.db.pool import connect
 from mpesa_sync.errors import AccessDenied
+from mpesa_sync.jobs import guard_watch
 from mpesa_sync.sync import guards
 from mpesa_sync.sync.guards import GuardState
 from tests.support import databases
@@ -33,6 +34,13 @@ begin
   return new;
 end $$;
 create trigger note_bar before update on public.bars for each row execute function public.note_bar();
+"""
+
+
+_HIDE: Final = "update public.bars set mpesa_enabled = false where id = $1"
+_GUARD_FUNCTIONS: Final = """
+select array_agg(oid::regprocedure::text) from pg_proc
+ where pronamespace = 'mpesa_sync'::regnamespace and proname like 'guard%'
 """
 
 
@@ -187,15 +195,50 @@ async def test_who_is_not_the_owner_is_told_so_and_changes_nothing(guarded_url: 
         async with connect(weak.url) as database:
             with pytest.raises(AccessDenied, match="Only the owner of bars and mpesa_credentials"):
                 await guards.install(database)
-        for function in await sql.fetch(
-            "select oid::regprocedure::text as name from pg_proc where pronamespace = 'mpesa_sync'::regnamespace "
-            "and proname like 'guard%'"
-        ):
-            await sql.execute(f"alter function {function['name']} owner to {weak.name}")
+        for name in await sql.fetchval(_GUARD_FUNCTIONS):
+            await sql.execute(f"alter function {name} owner to {weak.name}")
         async with connect(guarded_url) as database:
             with pytest.raises(AccessDenied, match=f"Guards would work as {weak.name}"):
                 await guards.install(database)
             assert (await guards.status(database)).state is GuardState.MISSING
+        await sql.execute(f"reassign owned by {weak.name} to postgres")
+
+
+HIDDEN: Final = {
+    "policies on credentials": "alter table public.mpesa_credentials enable row level security",
+    "policies on bars": "alter table public.bars enable row level security",
+}
+"""What makes everything, or half of it, invisible to a role that neither owns the tables nor bypasses policies."""
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+async def test_guards_that_lose_sight_of_rows_refuse_and_are_told(guarded_url: str, sql: Any, hidden: str) -> None:
+    """faults.md 4: policies switched on after `guard install` are an error (42501), not silence, and no wrong flag."""
+    bar = await on_bar(sql)
+    async with login_role(sql, guarded_url) as weak:
+        await sql.execute(
+            f"grant usage on schema mpesa_sync to {weak.name}; "
+            f"grant all on all tables in schema mpesa_sync to {weak.name}; "
+            f"grant select, update on public.bars, public.mpesa_credentials to {weak.name}"
+        )
+        for name in await sql.fetchval(_GUARD_FUNCTIONS):
+            await sql.execute(f"alter function {name} owner to {weak.name}")
+        async with connect(guarded_url) as database:
+            assert (await guards.status(database)).state is GuardState.INSTALLED
+            await sql.execute(HIDDEN[hidden])
+            assert (await guards.status(database)).state is GuardState.POWERLESS
+            assert (await guard_watch.watch(database)).is_broken
+            for statements in ((OFF,), (OFF, _HIDE), ("truncate public.mpesa_credentials",)):
+                with pytest.raises(asyncpg.InsufficientPrivilegeError, match="mpesa-sync guard"):
+                    async with sql.transaction():
+                        for statement in statements:
+                            await sql.execute(statement, *([bar] if "$1" in statement else []))
+            assert await sql.fetchval("select cause from mpesa_sync.alerts") == "guard_powerless"
+            assert (await flag(sql, bar), await drifted(sql), await hits(sql)) == (True, [], [])
+            await sql.execute(f"alter role {weak.name} bypassrls")
+            await sql.execute(OFF, bar)
+            assert (await guards.status(database)).state is GuardState.INSTALLED
+            assert (await flag(sql, bar), await drifted(sql)) == (False, [])
         await sql.execute(f"reassign owned by {weak.name} to postgres")
 
 

@@ -149,7 +149,7 @@ def test_a_page_explains_the_causes_of_its_kind(kind: AlertKind) -> None:
         AlertKind.RECONCILER_BUDGET: ("budget_spent",),
         AlertKind.RECONCILER_STALE: ("no_success",),
         AlertKind.CHANNEL_FAILING: (channels.REFUSED, channels.TIMED_OUT, channels.UNREADABLE, SEVERAL),
-        AlertKind.GUARD_BROKEN: ("guard_missing", "guard_disabled", "guard_outdated"),
+        AlertKind.GUARD_BROKEN: ("guard_missing", "guard_disabled", "guard_powerless", "guard_outdated"),
     }
     for cause in causes.get(kind, ()):
         assert f"`{cause}`" in runbook.source_of(kind), cause

@@ -191,7 +191,8 @@ def _lines(found: Status) -> Iterator[str]:
             if trigger.state != GuardState.INSTALLED:
                 yield from labelled("", f"{trigger.name} on {trigger.table}: {trigger.state}")
     if found.mode is not None and found.state != GuardState.INSTALLED:
-        yield from labelled("", "'mpesa-sync guard install' puts them right")
+        mends = "says which rights are missing" if found.state == GuardState.POWERLESS else "puts them right"
+        yield from labelled("", f"'mpesa-sync guard install' {mends}")
     yield from labelled("Notices", "every change is announced" if found.notices else "off")
     if found.hits is None:
         return

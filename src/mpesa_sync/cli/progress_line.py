@@ -91,7 +91,7 @@ def _details(moment: Moment) -> list[Part]:
         parts.append(Part(6, f"ETA {_span(moment.eta_s)}"))
     if moment.rate > 0:
         parts.append(Part(7, f"{_rate(moment.rate)}/s"))
-    if moment.target_ms is not None and moment.batch_size:
+    if moment.target_ms is not None and moment.batch_size and moment.batch_ms:
         took = f"{moment.batch_ms:.0f} of {moment.target_ms:.0f} ms"
         parts.append(Part(12, f"batch {moment.batch_size:,} in {took}"))
     if report.scanned:

@@ -65,7 +65,7 @@ select c.relname::text as name, pg_has_role(c.relowner, 'usage') as is_owner, d.
  cross join pg_catalog.pg_proc p
   join pg_catalog.pg_roles d on d.oid = p.proowner
  where c.relname in ('bars', 'mpesa_credentials')
-   and p.pronamespace = 'mpesa_sync'::regnamespace and p.proname = 'guard_settle_v1'
+   and p.pronamespace = to_regnamespace('mpesa_sync') and p.proname = 'guard_settle_v1'
  order by 1
 """
 _HITS: Final = """
@@ -90,10 +90,11 @@ class GuardMode(StrEnum):
 
 
 class GuardState(StrEnum):
-    """How a guard stands (G4), from well to worst."""
+    """How guards stand (G4), from well to worst. POWERLESS: they work as a role that may not see or write all rows."""
 
     INSTALLED = "installed"
     OUTDATED = "outdated"
+    POWERLESS = "powerless"
     DISABLED = "disabled"
     MISSING = "missing"
 
@@ -109,7 +110,7 @@ class TriggerStatus:
 
 @dataclass(frozen=True, slots=True)
 class GuardStatus:
-    """How the guards stand. `state` is that of the worst trigger; MISSING also where they were never installed.
+    """How the guards stand. `state` is the worst of all; MISSING also where they were never installed.
 
     `mode` is None where they are not meant to be installed, or this role may not know. `notices`: whether every
     change of either table is announced (G3).
@@ -150,6 +151,11 @@ class Right:
     definer: str
     may: bool
     is_hidden: bool
+
+    @property
+    def is_powerless(self) -> bool:
+        """Return whether `definer` may not read and write the table as a whole."""
+        return not self.may or self.is_hidden
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +224,11 @@ async def status(connection: Any) -> GuardStatus:
         fits = as_packaged and (record is None or digests is None or digests.get(wanted.name) == record["digest"])
         schema_and_table, _, name = wanted.name.rpartition(".")
         triggers.append(TriggerStatus(schema_and_table, name, _state(wanted, record, fits=fits)))
-    order = list(GuardState)
+    order, states = list(GuardState), [trigger.state for trigger in triggers]
+    if any(right.is_powerless for right in await rights(connection)):
+        states.append(GuardState.POWERLESS)
     return GuardStatus(
-        state=max((trigger.state for trigger in triggers), key=order.index),
+        state=max(states, key=order.index),
         mode=GuardMode(settings["mode"]) if settings else None,
         triggers=tuple(triggers),
         notices=await notices.installed(connection),
@@ -248,7 +256,7 @@ async def readable(connection: Any) -> bool:
 
 
 async def rights(connection: Any) -> Sequence[Right]:
-    """Return who may do what with the two tables; the schema `mpesa_sync` must be there."""
+    """Return who may do what with the two tables; nothing where the schema `mpesa_sync` is not there."""
     return [Right(**record) for record in await connection.fetch(_RIGHTS)]
 
 

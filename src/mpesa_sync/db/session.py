@@ -39,7 +39,7 @@ BATCH: Final = Begin(
     """
 begin isolation level read committed, read write;
 set local lock_timeout = '200ms';
-set local statement_timeout = '3s';
+set local statement_timeout = '1s';
 set local idle_in_transaction_session_timeout = '2s';
 set local row_security = off;
 """,

@@ -7,7 +7,7 @@ fault of the whole (database gone, rights, disk) is raised.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from mpesa_sync.errors import (
     MpesaSyncError,
     ResourcesExhausted,
     SchemaError,
+    TransientFault,
 )
 from mpesa_sync.migration.ledger import Ledger
 from mpesa_sync.migration.report import Outcome, Quarantined
@@ -32,6 +33,7 @@ from mpesa_sync.sync.writer import Settled
 
 _log: Final = logs.get("migration")
 _LOCK_NOT_AVAILABLE: Final = "55P03"
+_CANCELLED: Final = "57014"
 
 _OUTCOMES: Final = {
     Settled.FIXED: Outcome.FIXED,
@@ -42,6 +44,10 @@ _OUTCOMES: Final = {
     Settled.SECRETS_DIFFER: Outcome.QUARANTINED,
 }
 _NEEDS_NOTHING: Final = frozenset({Settled.FIXED, Settled.ALREADY_CONSISTENT, Settled.VANISHED})
+
+
+class _TookTooLong(Exception):
+    """A batch came to the limit of its statements: half of it is tried, and not the same again (spec 8, locks)."""
 
 
 def stale_authority(bar_id: UUID, *, secrets_differ: bool) -> Quarantined:
@@ -85,7 +91,7 @@ class Batches:
         self._ledger = ledger
         self._accept = accept_stale_authority
 
-    async def settle(self, batch: Sequence[Candidate]) -> AsyncIterator[Counter[Outcome]]:
+    async def settle(self, batch: Sequence[Candidate]) -> AsyncGenerator[Counter[Outcome]]:
         """Correct a batch and yield what became of its records: once each, a part of the batch at a time.
 
         Arguments:
@@ -95,19 +101,20 @@ class Batches:
             MpesaSyncError: a fault of the whole; the records not yielded were not settled.
         """
         try:
-            counts = await self._tried(batch)
+            yield await self._tried(batch)
+            return
+        except _TookTooLong:
+            pass
         except (DatabaseFault, SchemaError) as fault:
             if await self._is_of_the_whole(fault):
                 raise
             if len(batch) == 1:
                 yield await self._given_up(batch[0].bar_id, fault)
                 return
-            middle = len(batch) // 2
-            for half in (batch[:middle], batch[middle:]):
-                async for isolated in self.settle(half):
-                    yield isolated
-            return
-        yield counts
+        middle = len(batch) // 2
+        for half in (batch[:middle], batch[middle:]):
+            async for isolated in self.settle(half):
+                yield isolated
 
     async def _tried(self, batch: Sequence[Candidate]) -> Counter[Outcome]:
         """Correct a batch in one transaction, transient faults and lost answers again (faults.md)."""
@@ -127,7 +134,7 @@ class Batches:
             await self._ledger.advance(connection, batch[-1].bar_id, counts, at_rest, aside)
             return counts, aside
 
-        return await self._committed(batch[-1].bar_id, work)
+        return await self._committed(batch[-1].bar_id, work, of=len(batch))
 
     async def _correct(self, connection: Any, batch: Sequence[Candidate]) -> Mapping[UUID, Settled]:
         run_id = self._ledger.run_id
@@ -156,13 +163,18 @@ class Batches:
             await self._ledger.advance(connection, bar_id, counts, (), [error])
             return counts, [error]
 
-        return await self._committed(bar_id, work)
+        return await self._committed(bar_id, work, of=1)
 
-    async def _committed(self, last: UUID, work: Any) -> Counter[Outcome]:
-        counts, aside = await patiently(
-            self._db,
-            lambda: transaction.once(self._db, session.BATCH, work, committed=Failpoint.BATCH_COMMITTED),
-        )
+    async def _committed(self, last: UUID, work: Any, *, of: int) -> Counter[Outcome]:
+        async def attempt() -> tuple[Counter[Outcome], list[Quarantined]]:
+            try:
+                return await transaction.once(self._db, session.BATCH, work, committed=Failpoint.BATCH_COMMITTED)
+            except TransientFault as fault:
+                if of > 1 and fault.sqlstate == _CANCELLED:
+                    raise _TookTooLong from fault
+                raise
+
+        counts, aside = await patiently(self._db, attempt)
         self._ledger.committed(last, counts)
         for error in aside:
             tell_quarantined(self._ledger.run_id, error)

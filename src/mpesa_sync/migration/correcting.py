@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Final
 
 from mpesa_sync.db import pressure
@@ -29,7 +30,7 @@ class Correcting:
 
     Arguments:
         tell: called with the progress after each batch, and while the run holds back.
-        check: called between batches; raises where the run is to end there.
+        check: called between batches and their parts; raises where the run is to end there.
     """
 
     def __init__(
@@ -68,11 +69,13 @@ class Correcting:
             if not await self._others_are_well():
                 return self._reason
             began, parts = clock.monotonic(), 0
-            async for _ in self._batches.settle(batch):
-                parts += 1
-            self._committed_at = clock.monotonic()
-            self._batch_ms = (self._committed_at - began) * 1000
-            self._say()
+            async with aclosing(self._batches.settle(batch)) as settling:
+                async for _ in settling:
+                    parts += 1
+                    self._committed_at = clock.monotonic()
+                    self._batch_ms = (self._committed_at - began) * 1000
+                    self._say()
+                    self._check()  # each part is committed with its cursor: there may be thousands
             if parts > 1:
                 self._size.failed()
             else:

@@ -40,7 +40,7 @@ class BatchSize:
         *,
         least: int = LEAST,
         most: int = MOST,
-        first: int = 1_000,
+        first: int = LEAST,
         fixed: int | None = None,
     ) -> None:
         if fixed is not None and not 1 <= fixed <= most:

@@ -83,6 +83,7 @@ _CAUSES: Final[Mapping[str, str]] = {
     SEVERAL: "Several channels fail, and not all for the same reason.",
     "guard_missing": "A trigger of the guards is gone.",
     "guard_disabled": "A trigger of the guards is switched off, or not on for every kind of session.",
+    "guard_powerless": "The guards work as a role that may not see or write all rows: policies, or a right taken away.",
     "guard_outdated": "A trigger or function of the guards is not as this program makes it.",
 }
 """Of every error that calls for an alert, by its code, of every fault of a channel, and of every state of guards."""

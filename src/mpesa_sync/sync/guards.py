@@ -149,7 +149,7 @@ async def _require(database: Database) -> None:
             f"Only the owner of {' and '.join(foreign)} can install guards there. Nothing was changed. Connect as that "
             "role; it need not be a superuser."
         )
-    if powerless := [right for right in rights if not right.may or right.is_hidden]:
+    if powerless := [right for right in rights if right.is_powerless]:
         tables = " and ".join(right.name for right in powerless)
         raise AccessDenied(
             f"Guards would work as {powerless[0].definer}, who made the schema mpesa_sync, and that role may not read "

@@ -1050,6 +1050,18 @@ begin
   return case when v_found then coalesce(v_stored, false) end;
 end $$;
 
+-- Refuse to go on where a policy may hide rows from the role that the guards work as: what it does not see would be
+-- taken for bars that are gone and credentials that are off.
+create function mpesa_sync.guard_require_sight_v1() returns void language plpgsql stable as $$
+begin
+  if row_security_active('public.bars') or row_security_active('public.mpesa_credentials') then
+    raise exception using errcode = 'insufficient_privilege', constraint = 'mpesa_sync_guard',
+      message = format('mpesa-sync guard: row level security may hide rows of bars or mpesa_credentials from %s, as whom '
+                       'the guards work', current_user),
+      hint = 'Give that role BYPASSRLS, or remove the guards: mpesa-sync guard remove.';
+  end if;
+end $$;
+
 -- Settle one bar at the end of a transaction that wrote its credentials (p_direct false) or its row in bars (true).
 -- A change of credentials always leaves a new version of the bar's row: under REPEATABLE READ a second transaction,
 -- which cannot see this one's credentials, must fail there and not decide from what it sees (races.md).
@@ -1062,6 +1074,7 @@ declare
   v_mode text;
   v_stored boolean;
 begin
+  perform mpesa_sync.guard_require_sight_v1();
   perform 1 from public.bars b where b.id = p_bar for no key update;
   if not found then
     return;
@@ -1148,6 +1161,7 @@ create function mpesa_sync.guard_truncation_v1() returns trigger language plpgsq
 declare
   v_bar uuid;
 begin
+  perform mpesa_sync.guard_require_sight_v1();
   delete from mpesa_sync.guard_truncations t where t.id = new.id;
   for v_bar in
     select b.id from public.bars b
