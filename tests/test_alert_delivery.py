@@ -203,7 +203,7 @@ async def test_a_stop_waits_for_what_is_under_way_but_not_for_ever(
     ):
         await there.tried("a")
         began = asyncio.get_running_loop().time()
-    assert 0.3 <= asyncio.get_running_loop().time() - began < 3
+    assert 0.3 <= asyncio.get_running_loop().time() - began < 15, "it waited for the message"
     assert await sql.fetchval("select attempts from mpesa_sync.alert_deliveries") == 0
     there.does["a"] = "good"
     async with working(db, database_url, Secret(f"{there.url('a').reveal()}?rto=20")):

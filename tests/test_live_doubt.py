@@ -184,7 +184,7 @@ async def test_a_database_that_has_gone_back_and_cannot_be_written_is_stale_and_
             await sql.execute(GO_BACK, bar)
             monkeypatch.setattr(offers, "bump", refused)
         assert (await hub.known(bar, fresh=True)).reason == "switched_off"
-        await page.until(lambda page: page.names[-1] == "stale", within_s=1)
+        await page.until(lambda page: page.names[-1] == "stale")
         assert (await hub.known(bar)).reason == "switched_off"
         monkeypatch.undo()
         await page.until_offers(*OFF)

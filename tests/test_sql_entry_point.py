@@ -181,7 +181,7 @@ async def test_the_callers_settings_are_as_they_were(sql: Any, database_url: str
                 await sql.execute(f"set lock_timeout = '{timeout}'")
                 started = asyncio.get_running_loop().time()
                 assert await refused(sql, bar) == "55P03"
-                assert waits_s * 0.9 < asyncio.get_running_loop().time() - started < waits_s + 1
+                assert waits_s * 0.9 < asyncio.get_running_loop().time() - started < waits_s + 8
 
 
 async def test_credentials_are_locked_before_the_bar_and_none_can_be_inserted_after(unnoticed_url: str) -> None:

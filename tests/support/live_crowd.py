@@ -22,6 +22,8 @@ select b.mpesa_enabled is true and b.active is not false
   from public.bars b where b.id = $1
 """
 
+_SOON_S: Final = 20.0
+
 
 async def offered(connection: Any, bar_id: UUID) -> list[str]:
     """Return what the bar offers now, by a statement that shares nothing with the code under test.
@@ -79,12 +81,12 @@ class Customer:
         while not done.is_set():
             await self.visit(done)
 
-    async def settle(self, wanted: list[str], *, within_s: float) -> None:
-        """Come back a last time: whatever was missed is right within this time, if it was not right before."""
+    async def settle(self, wanted: list[str]) -> None:
+        """Come back a last time: whatever was missed is right soon, if it was not right before."""
         page = Page(self.drawn.choice(self.hubs), self.bar_id, last_event_id=self._last_id)
         task = asyncio.create_task(page.run())
         try:
-            async with asyncio.timeout(within_s):
+            async with asyncio.timeout(_SOON_S):
                 while (page.frames[-1].methods if page.frames else self.offer) != wanted:
                     await page.next()
         except TimeoutError:
