@@ -64,7 +64,7 @@ async def wrong(stage: Stage, step_id: str) -> str | None:
         pytest.param(
             "remove",
             _A_HIT,
-            "nothing of what they kept",
+            "nothing of them is left",
             marks=pytest.mark.prove,
         ),
     ],

@@ -58,6 +58,7 @@ class Planned:
 class Document:
     """What stands in the file of a plan. `digest` is what its last line says, `computed` what it is."""
 
+    expires_at: str
     bars: dict[UUID, bool]
     directions: dict[UUID, str]
     count: int
@@ -107,8 +108,9 @@ def read(path: Path) -> Document:
     """Read a plan apart from the code that writes it: JSON Lines, the last of which has the digest of those before."""
     lines = path.read_bytes().splitlines(keepends=True)
     bars = [json.loads(line) for line in lines[1:-1]]
-    last = json.loads(lines[-1])
+    first, last = json.loads(lines[0]), json.loads(lines[-1])
     return Document(
+        expires_at=first["expires_at"],
         bars={UUID(bar["bar_id"]): bar["authority"] for bar in bars},
         directions={UUID(bar["bar_id"]): bar["direction"] for bar in bars},
         count=last["count"],

@@ -34,6 +34,7 @@ async def planned(stage: Stage) -> None:
     stage.planned = Planned(found.bars, before, digests[_CREDENTIALS])
     totals = found.totals
     stage.narrator.line(f"      {_FILE}: {found.count} bars, {totals['hidden']} hidden, {totals['exposed']} exposed")
+    stage.narrator.line(f"      for this database alone, until {found.expires_at[:16].replace('T', ' ')} UTC")
     stage.narrator.line(f"      digest {found.digest}", "dim")
     stage.check("exit code 2: there is something to do", code == 2)
     stage.check("and nothing was written, in any table", await stage.digests() == digests)
@@ -46,7 +47,7 @@ async def planned(stage: Stage) -> None:
         found.bars == {bar_id: bool(fields.active) for bar_id, fields in drifted.items()},
     )
     stage.check(
-        "its last line has their number and a digest (SHA-256), which is right",
+        "its last line has their number, and a digest (SHA-256) of all before it: computed anew, it is the same",
         (found.count, found.digest) == (len(drifted), found.computed),
     )
     stage.check("only its owner may read it", stat.S_IMODE(path.stat().st_mode) == 0o600)
@@ -83,11 +84,12 @@ async def killed(stage: Stage) -> None:
     seen = await observer.see_all(stage.plain)
     done = [bar_id for bar_id in plan.bars if seen[bar_id].mpesa_enabled is not plan.before[bar_id].mpesa_enabled]
     stage.check(
-        f"{len(done)} of the {len(plan.bars)} bars are corrected, the others are as they were; none is in between",
+        f"{len(done)} of the {len(plan.bars)} bars are corrected, the other {len(plan.bars) - len(done)} are as they "
+        "were: the batch in hand was rolled back",
         0 < len(done) < len(plan.bars) and all(seen[bar_id].mpesa_enabled is plan.bars[bar_id] for bar_id in done),
     )
     run, journal = await _run_and_journal(stage)
-    stage.check("the journal of the run names just these", sorted(journal) == sorted(done))
+    stage.check("the journal of the run names just the corrected ones", sorted(journal) == sorted(done))
     stage.check("no credentials were touched", (await stage.digests())[_CREDENTIALS] == plan.credentials)
     _, lines = await stage.command("migrate", "status", run)
     stage.check(

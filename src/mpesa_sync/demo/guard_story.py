@@ -27,13 +27,20 @@ async def guarded(stage: Stage) -> None:
     try:
         code, _ = await stage.command("guard", "install", "--yes")
         stage.check("exit code 0: they stand, and no bar had drifted before", code == 0)
-        stage.check("they are triggers on both tables", len(await _triggers(stage)) > len(standing))
+        added = [trigger for trigger in await _triggers(stage) if trigger not in standing]
+        stage.check(
+            f"they are {len(added)} triggers, on both tables",
+            {trigger.partition(".")[0] for trigger in added} == {"bars", "mpesa_credentials"},
+        )
         await _healed(stage, venue)
         await _carried(stage, venue)
         stage.say("And they can go again, at any time:")
         await stage.command("guard", "remove", "--yes")
         stage.check("both tables have the triggers of before, and no other", await _triggers(stage) == standing)
-        stage.check("nothing of what they kept is left", not await stage.plain.fetchval(observer.GUARD_ROWS))
+        stage.check(
+            "what they had written down is gone, too: nothing of them is left",
+            not await stage.plain.fetchval(observer.GUARD_ROWS),
+        )
     finally:
         await guards.remove(stage.database)
 
@@ -47,7 +54,7 @@ async def _healed(stage: Stage, venue: Venue) -> None:
     after = await stage.see(venue)
     stage.show(venue, before, after)
     stage.check(
-        f"healed before anybody could see it: its own transaction, number {transaction}, has left true",
+        f"healed before anybody could see it: the script's own transaction, number {transaction}, left true",
         before.mpesa_enabled is True
         and after.values() == before.values()
         and after.transaction == transaction != before.transaction,
