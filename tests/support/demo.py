@@ -19,7 +19,7 @@ from mpesa_sync.secret import Secret
 from tests.support.cli import Ended, environment, to_its_end
 from tests.support.venues import KEY, KEYS
 
-_TIMEOUT_S: Final = 120
+_TIMEOUT_S: Final = 240
 
 
 @asynccontextmanager
