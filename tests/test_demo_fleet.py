@@ -168,7 +168,7 @@ def resumed_at_once(monkeypatch: pytest.MonkeyPatch, one_plan: None) -> list[str
         assert run.report.fixed == len(self.planned.bars)
         for statement in statements:
             await self.plain.execute(statement)
-        return 0, ["Done"]
+        return 0, ["Done", f"  {len(self.planned.bars):>9,}    fixed"]
 
     monkeypatch.setattr(Stage, "command", command)
     return statements

@@ -108,6 +108,9 @@ async def resumed(stage: Stage) -> None:
     _, journal = await _run_and_journal(stage)
     stage.check("exit code 0: every bar of the plan is in sync, verified", code == 0 and lines[0].startswith("Done"))
     stage.check(
+        f"counted as one run that nobody killed: {len(plan.bars)} fixed", f"  {len(plan.bars):>9,}    fixed" in lines
+    )
+    stage.check(
         f"all {len(plan.bars)} bars are what the plan has said, by our own reading",
         all(seen[bar_id].mpesa_enabled is shown for bar_id, shown in plan.bars.items()),
     )
