@@ -9,19 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from mpesa_sync import MpesaSyncManager
+from mpesa_sync import MpesaMigrationService, MpesaSyncManager, RunOptions
 from mpesa_sync.db import embedded, migrations
 from mpesa_sync.db.installation import Mode
 from mpesa_sync.db.pool import connect
 from mpesa_sync.errors import ResourcesExhausted
+from mpesa_sync.migration.report import RunState
 from tests.support import databases
-from tests.support.observer import see
+from tests.support.clocks import HurriedClock
+from tests.support.fleets import Venue, plant
+from tests.support.migrating import adds_up, once
+from tests.support.observer import see, see_all
 from tests.support.venues import KEY, add_bar
 
 pytestmark = pytest.mark.prove
 
 DISK_MIB = 160
 MOST_SWITCHES = 4_000
+DRIFTED = 12_000
+_JOURNALLED = "select count(*) from mpesa_sync.migration_journal"
 
 
 @pytest.fixture
@@ -74,3 +80,33 @@ async def test_a_full_disk_rolls_back_is_said_and_heals(small_disk: Path) -> Non
             assert seen is not None
             assert (seen.mpesa_enabled, seen.authority) == (True, True)
             assert await observer.fetchval("select count(*) from mpesa_sync.alerts where state <> 'resolved'") == 0
+
+
+async def test_a_full_disk_pauses_a_run_and_quarantines_nobody(small_disk: Path) -> None:
+    """R2.4: a fault of the whole, in the middle of a run; with space there again it goes on from its last batch."""
+    with embedded.start(small_disk / "home", extra_settings={"autovacuum": "off"}) as server:
+        async with connect(server.url, clock=HurriedClock()) as db, databases.plain(server.url) as observer:
+            await migrations.migrate(db, mode=Mode.GREENFIELD, create_platform_tables=True)
+            planted = await plant(observer, [Venue(False, True, "absent")] * DRIFTED)
+            await observer.execute("checkpoint")
+            filled: list[Path] = []
+
+            def fill() -> None:
+                filled.append(_fill(small_disk))
+
+            service = MpesaMigrationService(db)
+            progress = once("correcting", fill, settled=1)
+            run = await service.run(RunOptions(batch_size=200), progress=progress)
+            assert filled, "the disk never was full"
+            assert (run.report.state, run.report.quarantined) == (RunState.PAUSED, 0), run.fault
+            assert "disk space" in str(run.fault)
+            assert adds_up(run)
+            assert 0 < run.report.fixed < DRIFTED
+            assert await observer.fetchval(_JOURNALLED) == run.report.fixed, "whole batches, each counted"
+            filled[0].unlink()
+            resumed = await service.resume(run.report.run)
+            report = resumed.report
+            assert (report.state, report.fixed, report.verified) == (RunState.DONE, len(planted), True)
+            assert (report.quarantined, adds_up(resumed)) == (0, True)
+            assert await observer.fetchval(_JOURNALLED) == len(planted)
+            assert not [seen for seen in (await see_all(observer)).values() if seen.drifted]

@@ -130,6 +130,12 @@ def _permanent(exc: asyncpg.PostgresError, state: str) -> DatabaseFault | Schema
             "(SQLSTATE 42704).",
             sqlstate=state,
         )
+    if state == "0A000":
+        return PermanentFault(
+            "The database does not do this here (SQLSTATE 0A000). Is it a standby, a copy that may only be read? Then "
+            "give the URL of the server that it copies.",
+            sqlstate=state,
+        )
     if state in _MISSING_NAMES:
         return SchemaError(
             "A table, column or function is missing in this database (SQLSTATE "
