@@ -31,12 +31,15 @@ from mpesa_sync.domain.saving import SettingsChange
 from mpesa_sync.identity.people import Person, Via
 from mpesa_sync.migration.options import RunOptions
 from mpesa_sync.secret import Secret
+from mpesa_sync.sync.reconciler import Reconciler, Rhythm
 from mpesa_sync.sync.settings_service import SettingsService
 
-Deed = Literal["switch", "save", "repair", "migrate", "naive"]
+Deed = Literal["switch", "save", "repair", "migrate", "run", "sweep", "naive"]
 APPLICATION: Final = "mpesa-sync-harness"
 _ROOT: Final = Path(__file__).parents[2]
 _LIFETIME_S: Final = 120
+RHYTHM: Final = Rhythm(page=2, second_look_s=0.0, lease_s=0.2, budget=1_000_000)
+"""A sweep in small slices, whose lease is over soon."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,8 @@ async def _do(cycle: Cycle, url: str, key: str) -> None:
             await SettingsService(database).save(*saved(cycle), operation_id=operation_id)
         elif cycle.deed == "repair":
             await manager.repair_inconsistency(cycle.bar_id, actor="harness", operation_id=operation_id)
+        elif cycle.deed == "sweep":
+            await Reconciler(database, RHYTHM).sweep()
         else:
             run = await MpesaMigrationService(database).run(RunOptions(batch_size=cycle.batch_size, actor="harness"))
             assert run.fault is None, run.fault

@@ -13,18 +13,22 @@ from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.db.pool import Database
 from mpesa_sync.sync.settings_service import SettingsService
 from tests.support.databases import plain
-from tests.support.faults import backends, until
-from tests.support.harness import APPLICATION, Cycle, Deed, Harness, saved
+from tests.support.harness import Cycle, Deed, Harness, saved
+from tests.support.killing_runs import RunKilled, SweepKilled, is_dead
 from tests.support.observer import see
 from tests.support.venues import KEY, KEYS, SECRETS, add_bar
 
-UNIT_POINTS: Final = tuple(point for point in Failpoint if not point.startswith("batch"))
+RUN_POINTS: Final = tuple(point for point in Failpoint if point.startswith(("run", "round")))
+SLICE_POINTS: Final = tuple(point for point in Failpoint if point.startswith("slice"))
+UNIT_POINTS: Final = tuple(point for point in Failpoint if not point.startswith(("batch", "run", "round", "slice")))
 BATCH_POINTS: Final = tuple(point for point in Failpoint if point.startswith("batch"))
 CASES: Final[tuple[tuple[Deed, Failpoint], ...]] = (
     *(("switch", point) for point in UNIT_POINTS),
     *(("save", point) for point in UNIT_POINTS),
     *(("repair", point) for point in UNIT_POINTS),
     *(("migrate", point) for point in BATCH_POINTS),
+    *(("run", point) for point in RUN_POINTS),
+    *(("sweep", point) for point in (*SLICE_POINTS, Failpoint.PAIR_WRITTEN, Failpoint.RESULT_STORED)),
 )
 FLEET: Final = 5
 """Drifted bars of a migration cycle, in batches of two."""
@@ -64,6 +68,10 @@ class Killing:
         """Kill one deed at one place; see nothing or all; do it again and see it exactly once."""
         if deed == "migrate":
             await self._migration(point, nth)
+        elif deed == "run":
+            await RunKilled(self.harness, self._db, self.sql).cycle(point)
+        elif deed == "sweep":
+            await SweepKilled(self.harness, self._db, self.sql).cycle(point, nth)
         elif deed == "save":
             await self._save(point)
         else:
@@ -71,11 +79,7 @@ class Killing:
 
     async def dead(self) -> None:
         """Wait until the server has noticed: then whatever the killed process had open is rolled back."""
-
-        async def gone() -> bool:
-            return await backends(self.sql, APPLICATION) == 0
-
-        await until(gone)
+        await is_dead(self.sql)
 
     async def _unit(self, deed: Deed, point: Failpoint) -> None:
         bar, operation_id = await add_bar(self.sql, production=deed == "repair"), uuid4()

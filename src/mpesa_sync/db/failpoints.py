@@ -16,7 +16,7 @@ _OPTION: Final = "mpesa_sync_failpoints"
 
 
 class Failpoint(StrEnum):
-    """Every place, in the order in which a write passes them."""
+    """Every place, in the order in which a write passes them: one operation, a run of the migration, a sweep."""
 
     BEGUN = "begun"
     OPERATION_CLAIMED = "operation_claimed"
@@ -24,9 +24,22 @@ class Failpoint(StrEnum):
     PAIR_WRITTEN = "pair_written"
     RESULT_STORED = "result_stored"
     COMMITTED = "committed"
+    RUN_PLANNED = "run_planned"
+    RUN_OPENED = "run_opened"
+    BATCH_CLAIMED = "batch_claimed"
     BATCH_LOCKED = "batch_locked"
     BATCH_WRITTEN = "batch_written"
+    BATCH_COUNTED = "batch_counted"
     BATCH_COMMITTED = "batch_committed"
+    RUN_VERIFYING = "run_verifying"
+    ROUND_PLANNED = "round_planned"
+    ROUND_BEGUN = "round_begun"
+    RUN_ENDING = "run_ending"
+    RUN_ENDED = "run_ended"
+    SLICE_LEASED = "slice_leased"
+    SLICE_LOOKED = "slice_looked"
+    SLICE_COUNTED = "slice_counted"
+    SLICE_COMMITTED = "slice_committed"
 
 
 _armed: Final[dict[Failpoint, Callable[[], None]]] = {}

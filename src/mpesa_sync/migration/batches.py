@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from mpesa_sync.db import identity, migrations, session, shape, transaction
+from mpesa_sync.db import failpoints, identity, migrations, session, shape, transaction
 from mpesa_sync.db.candidates import Candidate
 from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.db.patience import patiently
@@ -123,6 +123,7 @@ class Batches:
             done = await self._ledger.is_done(connection, batch[-1].bar_id)
             if done is not None:
                 return done, []
+            failpoints.hit(Failpoint.BATCH_CLAIMED)
             settled = await self._correct(connection, batch)
             counts = Counter(_OUTCOMES[result] for result in settled.values())
             aside = [
@@ -132,6 +133,7 @@ class Batches:
             ]
             at_rest = [bar for bar, result in settled.items() if result in _NEEDS_NOTHING]
             await self._ledger.advance(connection, batch[-1].bar_id, counts, at_rest, aside)
+            failpoints.hit(Failpoint.BATCH_COUNTED)
             return counts, aside
 
         return await self._committed(batch[-1].bar_id, work, of=len(batch))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -17,8 +17,9 @@ from uuid import UUID, uuid4
 import msgspec
 
 from mpesa_sync.db import candidates as candidates_of
-from mpesa_sync.db import holder, quarantine, runs, session, transaction
+from mpesa_sync.db import failpoints, holder, quarantine, runs, session, transaction
 from mpesa_sync.db.candidates import Candidate
+from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.db.patience import patiently
 from mpesa_sync.db.pool import Database
 from mpesa_sync.db.runs import StoredRun
@@ -108,8 +109,9 @@ class Ledger:
             await candidates_of.add(connection, self.run_id, self.round, candidates)
             await _put_aside(connection, self.run_id, set_aside)
             await quarantine.settle(connection, self.run_id, at_rest)
+            failpoints.hit(Failpoint.RUN_PLANNED)
 
-        await lease.alone(lambda: patiently(self._db, lambda: transaction.once(self._db, session.SCHEMA, work)))
+        await lease.alone(lambda: self._committed(work, Failpoint.RUN_OPENED))
         self.total, self.is_open = len(candidates), True
 
     def taken_over(self, stored: StoredRun, token: UUID) -> None:
@@ -137,9 +139,10 @@ class Ledger:
                     candidates=len(candidates),
                 )
                 await candidates_of.add(connection, self.run_id, number, candidates)
+            failpoints.hit(Failpoint.ROUND_PLANNED)
             return True
 
-        if not await patiently(self._db, lambda: transaction.once(self._db, session.SCHEMA, work)):
+        if not await self._committed(work, Failpoint.ROUND_BEGUN):
             raise self._taken()
         self._take(report)
         self.round, self.cursor, self.total = number, None, len(candidates)
@@ -196,7 +199,7 @@ class Ledger:
 
     async def verifying(self) -> None:
         """Say that the run verifies."""
-        await self._touch(runs.verifying)
+        await self._touch(runs.verifying, Failpoint.RUN_VERIFYING)
 
     async def end(self, state: RunState, *, limit: str | None, fault: str | None) -> None:
         """Write down how the run ended, where that is possible, and let it go.
@@ -218,10 +221,11 @@ class Ledger:
             )
             if held and over:
                 await candidates_of.drop(connection, self.run_id)
+            failpoints.hit(Failpoint.RUN_ENDING)
 
         self.is_open = False
         try:
-            await patiently(self._db, lambda: transaction.once(self._db, session.SCHEMA, work))
+            await self._committed(work, Failpoint.RUN_ENDED)
         except MpesaSyncError as error:
             lease.let_go.add(self._token)
             _log.warning(Event.MIGRATION_NOT_RECORDED, run=str(self.run_id), error=error.code, sqlstate=error.sqlstate)
@@ -248,13 +252,16 @@ class Ledger:
         if self.is_open:
             await self._touch(runs.beat)
 
-    async def _touch(self, write: Any) -> None:
+    async def _touch(self, write: Any, point: Failpoint = Failpoint.COMMITTED) -> None:
         async def work(connection: Any) -> tuple[bool, str | None]:
             answer: tuple[bool, str | None] = await write(connection, self.run_id, self._token)
             return answer
 
-        held, wanted = await transaction.once(self._db, session.WRITE, work)
+        held, wanted = await transaction.once(self._db, session.WRITE, work, committed=point)
         self._lost, self.wanted = not held, wanted or self.wanted
+
+    async def _committed(self, work: Callable[[Any], Awaitable[Any]], point: Failpoint) -> Any:
+        return await patiently(self._db, lambda: transaction.once(self._db, session.SCHEMA, work, committed=point))
 
     def require_held(self) -> None:
         """Refuse to go on with a run that is another process's.

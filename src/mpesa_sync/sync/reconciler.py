@@ -13,9 +13,10 @@ from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 
-from mpesa_sync.db import bar_pages, detection, session, transaction
+from mpesa_sync.db import bar_pages, detection, failpoints, session, transaction
 from mpesa_sync.db import reconciler as rows
 from mpesa_sync.db.bar_pages import Page
+from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.db.patience import patiently
 from mpesa_sync.db.pool import Database
 from mpesa_sync.db.reconciler import Cycle, Lease
@@ -93,7 +94,7 @@ class Reconciler:
         if chosen is Policy.OFF:
             return None
         token = uuid4()
-        lease = await self._write(partial(self._leased, token=token, is_forced=is_forced))
+        lease = await self._write(partial(self._leased, token=token, is_forced=is_forced), Failpoint.SLICE_LEASED)
         if lease is None:
             return None
         try:
@@ -157,6 +158,7 @@ class Reconciler:
         clock, rhythm = self._db.clock, self.rhythm
         end = clock.monotonic() + rhythm.slice_s
         page, took_s = await self._looked_at(lease)
+        failpoints.hit(Failpoint.SLICE_LOOKED)
         stale = {bar.bar_id for bar in page.drifted if bar.stale_authority}
         drifted = await self._second_look([bar.bar_id for bar in page.drifted]) if page.drifted else []
         fates: Counter[Fate] = Counter()
@@ -242,13 +244,14 @@ class Reconciler:
         async def work(connection: Any) -> Cycle | None:
             if not await rows.advance(connection, token, last_bar, counts, next_in_s=next_in_s):
                 raise LeaseLost("Another process has taken over this slice of the sweep.")
+            failpoints.hit(Failpoint.SLICE_COUNTED)
             if not is_last:
                 return None
             cycle = await rows.finish(connection, chosen.value, cycle_s=self.rhythm.cycle_s)
             await reconciler_alerts.answered(connection, cycle)
             return cycle
 
-        cycle = await self._write(work)
+        cycle = await self._write(work, Failpoint.SLICE_COMMITTED)
         if drifted:
             _count(drifted, fates)
             _log.warning(Event.RECONCILER_SLICE, policy=chosen.value, bars=bars, **_said(drifted, fates))
@@ -261,8 +264,8 @@ class Reconciler:
             await reconciler_alerts.drift_left(self._db, cycle)
         return cycle
 
-    async def _write(self, work: Callable[[Any], Awaitable[T]]) -> T:
-        return await patiently(self._db, lambda: transaction.once(self._db, session.WRITE, work))
+    async def _write(self, work: Callable[[Any], Awaitable[T]], point: Failpoint = Failpoint.COMMITTED) -> T:
+        return await patiently(self._db, lambda: transaction.once(self._db, session.WRITE, work, committed=point))
 
 
 def _count(drifted: Sequence[Pair], fates: Counter[Fate]) -> None:
