@@ -15,12 +15,19 @@ from mpesa_sync.db.installation import Mode
 from mpesa_sync.db.pool import connect
 from tests.support.channels import FAST, endpoints, raised, until, working
 from tests.support.databases import plain
+from tests.support.migrating import drift, drifted
 from tests.support.venues import KEY, add_bar
+from tests.support.waiting import waiter_for
 from tests.support.workers import worker
+from tests.test_reconciler_work import in_sync, swept
 
 pytestmark = pytest.mark.prove
 
 _PICKED = "select count(*) from mpesa_sync.queue where status = 'picked'"
+_REPAIRED = (
+    "select bar_id from mpesa_sync.operations where actor = 'reconciler' and outcome = 'applied' order by bar_id"
+)
+_HELD = "select lease_token is not null and lease_until > clock_timestamp() from mpesa_sync.reconciler"
 _SETTLED = "select count(*) from mpesa_sync.alert_deliveries where state = 'pending'"
 
 
@@ -66,3 +73,26 @@ async def test_a_database_that_restarts_under_a_worker_loses_no_message(
                     await until(sql, "select count(*) from mpesa_sync.queue", says=lambda left: left == 0)
             heard = {said["message"].split("alerts show ")[1] for said in there.heard["a"]}
             assert heard == set(ids)
+
+
+async def test_another_worker_goes_on_with_a_slice_in_which_one_was_killed(
+    tmp_path: Path, sql: Any, database_url: str
+) -> None:
+    """Issue 5, 8: SIGKILL of a real worker between two repairs of a slice; each bar is repaired once, none is left."""
+    bars = sorted(await drift(sql, 6))
+    async with plain(database_url) as other:
+        await other.execute("begin")
+        await other.execute("select 1 from public.bars where id = $1 for update", bars[2])
+        async with worker(tmp_path, database_url) as killed:
+            await waiter_for(sql, other.get_server_pid())
+            assert await killed.stop(signal.SIGKILL) == -signal.SIGKILL
+        assert [record["bar_id"] for record in await sql.fetch(_REPAIRED)] == bars[:2]
+        assert await drifted(sql) == set(bars[2:])
+        assert await sql.fetchval(_HELD), "the slice is the killed one's still"
+        await other.execute("rollback")
+    async with worker(tmp_path, database_url) as going_on:
+        await in_sync(sql, deadline_s=45.0)
+        await swept(sql)
+        assert await going_on.stop() == 0
+    assert [record["bar_id"] for record in await sql.fetch(_REPAIRED)] == bars
+    assert await sql.fetchval("select count(*) from mpesa_sync.alerts where state <> 'resolved'") == 0
