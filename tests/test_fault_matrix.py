@@ -71,7 +71,10 @@ MATRIX: Final[dict[str, tuple[str, ...]]] = {
         "tests/prove/test_kill_cycles.py::test_kills_at_random_failpoints_leave_nothing_or_all",
     ),
     "server killed": (f"{_HERE}::test_a_server_that_is_killed_keeps_everything_that_was_acknowledged",),
-    "disk full": ("tests/prove/test_disk_full.py::test_a_full_disk_rolls_back_is_said_and_heals",),
+    "disk full": (
+        "tests/prove/test_disk_full.py::test_a_full_disk_rolls_back_is_said_and_heals",
+        "tests/prove/test_disk_full.py::test_a_full_disk_pauses_a_run_and_quarantines_nobody",
+    ),
     "bar deleted during toggle": (
         f"{_CONTENTION}::test_a_bar_that_is_deleted_during_a_toggle_is_not_found",
         "tests/test_save_against_others.py::test_a_save_against_the_delete_of_its_bar",
