@@ -21,6 +21,7 @@ from mpesa_sync.cli.migrating import (
     AuthorityChoice,
     BatchSize,
     MaxErrors,
+    MirrorLegacy,
     Reason,
     ReportPath,
     Yes,
@@ -97,6 +98,7 @@ def migrate(
     max_errors: MaxErrors = None,
     reason: Reason = "",
     authority: AuthorityChoice = None,
+    mirror_legacy: MirrorLegacy = False,
     plan_out: PlanOut = None,
     plan: PlanIn = None,
     report: ReportPath = None,
@@ -114,8 +116,10 @@ def migrate(
     """
     if context.invoked_subcommand is not None:
         return ExitCode.OK
-    if plan is not None and (plan_out is not None or authority is not None):
-        raise ConfigurationError(["--plan says itself what is done: give neither --plan-out nor --authority with it"])
+    if plan is not None and (plan_out is not None or authority is not None or mirror_legacy):
+        raise ConfigurationError(
+            ["--plan says itself what is done: give neither --plan-out nor --authority nor --mirror-legacy with it"]
+        )
     options = RunOptions(
         dry_run=dry_run or plan_out is not None,
         batch_size=batch_size,
@@ -124,6 +128,7 @@ def migrate(
         actor=login() if actor is None else actor,
         reason=reason,
         accept_stale_authority=authority is not None,
+        mirror_legacy=mirror_legacy,
     ).checked()
     asks = not (options.dry_run or yes)
     if asks and not has_terminal():
@@ -160,8 +165,12 @@ class _Command:
         with contextlib.ExitStack() as held:
             if self._plan_in is not None:
                 self._plan = held.enter_context(await migration_plan.read(opened, self._plan_in, now=datetime.now(UTC)))
-                accepts = self._plan.header.accept_stale_authority
-                self._options = msgspec.structs.replace(self._options, accept_stale_authority=accepts)
+                header = self._plan.header
+                self._options = msgspec.structs.replace(
+                    self._options,
+                    accept_stale_authority=header.accept_stale_authority,
+                    mirror_legacy=header.mirror_legacy,
+                )
             return await self._work(opened)
 
     async def _work(self, opened: Opened) -> ExitCode:
@@ -174,7 +183,7 @@ class _Command:
             stopped = migration_report.exit_code(planned) not in (ExitCode.OK, ExitCode.DRIFT)
             if stopped:
                 return self._finish(opened, planned)
-            if not await _agreed(opened, planned):
+            if not await _agreed(opened, planned, mirrors=options.mirror_legacy):
                 output.note("Nothing was changed.")
                 return ExitCode.DRIFT if planned.report.drifted else ExitCode.OK
         return self._finish(opened, await self._run(opened, options))
@@ -190,14 +199,14 @@ class _Command:
         return finished(opened, run, options=self._options, file=self._file, as_json=self._as_json)
 
 
-async def _agreed(opened: Opened, planned: Run) -> bool:
+async def _agreed(opened: Opened, planned: Run, *, mirrors: bool) -> bool:
     """Ask a person, having shown what would change; nothing to ask where nothing would."""
     changes, bars = migration_report.planned_changes(planned), planned.report.scanned
     if not changes:
         return True
     async with opened.database.reading() as connection:
         absent = (await migrations.state(connection)).applied is None
-    migration_report.note_plan(planned, makes_schema=absent)
+    migration_report.note_plan(planned, makes_schema=absent, mirrors=mirrors)
     if not await prompt.asked("Go on? [y/N] "):
         return False
     if bars > MANY_BARS and changes > bars * MANY_CHANGES:

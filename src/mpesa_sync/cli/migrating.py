@@ -65,6 +65,14 @@ AuthorityChoice = Annotated[
         show_default=False,
     ),
 ]
+MirrorLegacy = Annotated[
+    bool,
+    typer.Option(
+        "--mirror-legacy",
+        help="Keep bars.payment_mpesa_enabled equal, too, for an old customer page that reads it.",
+        show_default=False,
+    ),
+]
 Work = Callable[[Callable[[Progress], None], asyncio.Event], Awaitable[Run]]
 
 

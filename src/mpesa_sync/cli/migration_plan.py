@@ -48,6 +48,7 @@ async def write(opened: Opened, options: RunOptions, path: Path) -> Run:
         reason=options.reason,
         scanned=run.report.scanned,
         accept_stale_authority=options.accept_stale_authority,
+        mirror_legacy=options.mirror_legacy,
     )
     try:
         with PlanWriter(path, header) as writer:

@@ -17,6 +17,7 @@ from mpesa_sync.cli.migrating import (
     Actor,
     AsJsonLine,
     AuthorityChoice,
+    MirrorLegacy,
     Reason,
     ReportPath,
     Yes,
@@ -107,6 +108,7 @@ def retry(
     context: typer.Context,
     run: OfRun = None,
     authority: AuthorityChoice = None,
+    mirror_legacy: MirrorLegacy = False,
     reason: Reason = "",
     report: ReportPath = None,
     yes: Yes = False,
@@ -116,7 +118,10 @@ def retry(
 ) -> int:
     """Try the bars in the quarantine once more; those that are in sync by now leave it."""
     options = RunOptions(
-        reason=reason, actor=login() if actor is None else actor, accept_stale_authority=authority is not None
+        reason=reason,
+        actor=login() if actor is None else actor,
+        accept_stale_authority=authority is not None,
+        mirror_legacy=mirror_legacy,
     ).checked()
     if not (yes or has_terminal()):
         output.note(NO_TERMINAL, "red")

@@ -84,21 +84,21 @@ def show(run: Run) -> None:
     output.results(output.labelled("Next: ", _next(run), indent=6))
 
 
-def note_plan(planned: Run, *, makes_schema: bool) -> None:
+def note_plan(planned: Run, *, makes_schema: bool, mirrors: bool) -> None:
     """Print on stderr what a run would do, before a person is asked."""
     report = planned.report
     output.note(
-        f"{output.count(report.scanned, 'bar')}: {report.consistent:,} in sync, {report.drifted:,} drifted "
-        f"({planned.hidden:,} hidden, {planned.exposed:,} exposed)."
+        f"{output.count(report.scanned, 'bar')}: {report.consistent:,} in sync, {report.drifted:,} drifted"
+        f"{_directions(planned)}."
     )
     if report.quarantined:
         output.note(
             f"{output.count(report.quarantined, 'bar')} will be left out: is_active may not be the truth there."
         )
-    output.note(
-        f"Would set bars.mpesa_enabled of {output.count(planned_changes(planned), 'bar')}; "
-        "credentials stay as they are."
-    )
+    flags = "bars.mpesa_enabled and bars.payment_mpesa_enabled" if mirrors else "bars.mpesa_enabled"
+    output.note(f"Would set {flags} of {output.count(planned_changes(planned), 'bar')}; credentials stay as they are.")
+    if planned.legacy_left:
+        output.note(_left(planned))
     if makes_schema:
         output.note("Would make the schema mpesa_sync, which is absent, for the journal of what is changed.")
 
@@ -162,11 +162,10 @@ def _limit(run: Run) -> str:
 
 def _counts(run: Run) -> list[str]:
     report = run.report
-    directions = f"  ({run.hidden:,} hidden, {run.exposed:,} exposed)" if run.hidden or run.exposed else ""
     rows = [
         f"  {report.scanned:>9,}  bars looked at",
         f"  {report.consistent:>9,}  in sync",
-        f"  {report.drifted:>9,}  drifted{directions}",
+        f"  {report.drifted:>9,}  drifted{_directions(run)}",
     ]
     for name, words in _OUTCOMES.items():
         number = getattr(report, name)
@@ -181,7 +180,26 @@ def _counts(run: Run) -> list[str]:
     return rows
 
 
+def _directions(run: Run) -> str:
+    """Return the drift by direction, in brackets; nothing where that is not known."""
+    if not (run.hidden or run.exposed or run.legacy_only):
+        return ""
+    legacy = f", {run.legacy_only:,} in payment_mpesa_enabled alone" if run.legacy_only else ""
+    return f" ({run.hidden:,} hidden, {run.exposed:,} exposed{legacy})"
+
+
+def _left(run: Run) -> str:
+    bars = output.count(run.legacy_left, "bar")
+    return (
+        f"In {bars} of them bars.payment_mpesa_enabled differs from it then; --mirror-legacy sets it, too, for an old "
+        "customer page that reads it."
+    )
+
+
 def _show_warnings(run: Run) -> None:
+    if run.legacy_left:
+        output.result()
+        output.results(output.labelled("", _left(run), indent=0))
     if not run.warnings:
         return
     output.result()

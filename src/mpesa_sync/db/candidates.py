@@ -22,12 +22,17 @@ select c.bar_id from mpesa_sync.migration_candidates c
 """
 DROP: Final = "delete from mpesa_sync.migration_candidates where run_id = $1"
 UNDOABLE: Final = """
-select j.bar_id, (array_agg(j.current order by j.id desc))[1] as expected,
-       (array_agg(j.previous order by j.id))[1] as target
+select j.bar_id,
+       count(*) filter (where j.field = 'mpesa_enabled') > 0
+         and (array_agg(j.current order by j.id desc) filter (where j.field = 'mpesa_enabled'))[1] as expected,
+       case when count(*) filter (where j.field = 'mpesa_enabled') = 0 then false
+            else (array_agg(j.previous order by j.id) filter (where j.field = 'mpesa_enabled'))[1] end as target
   from mpesa_sync.migration_journal j
  where j.run_id = $1
  group by j.bar_id
 """
+"""A bar of which only the older flag was set stands there as one whose newer flag is false and was false: whatever it
+is, there is nothing of it to take back."""
 _CANDIDATES: Final = ("run_id", "round", "bar_id", "expected", "target")
 
 
@@ -70,5 +75,8 @@ async def drop(connection: Any, run_id: UUID) -> None:
 
 
 async def undoable(connection: Any, run_id: UUID) -> Sequence[tuple[UUID, bool, bool | None]]:
-    """Return what a run has changed: each bar, the value that it left, and the value from before it."""
+    """Return what a run has changed: each bar, the value that it left, and the value from before it.
+
+    The same value twice: it has only set the older flag of the bar.
+    """
     return [tuple(record) for record in await connection.fetch(UNDOABLE, run_id)]

@@ -7,18 +7,31 @@ out, in `absent`, where it has not. So one fixed statement serves every shape, a
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
-import msgspec
-
-from mpesa_sync.domain.availability import BarWarning, Direction
+from mpesa_sync.db.drifted import DriftedBar, FleetSummary, Versions
+from mpesa_sync.domain.availability import BarWarning
 from mpesa_sync.domain.bars import BarFacts, CredentialsRow
 from mpesa_sync.domain.credentials import Environment
+
+__all__ = [
+    "DRIFT",
+    "FACTS_OF_BAR",
+    "OPTIONAL_COLUMNS",
+    "STILL_DRIFTED",
+    "DriftedBar",
+    "FleetSummary",
+    "NamedFacts",
+    "Versions",
+    "facts_of",
+    "named_warnings",
+    "scan",
+    "still_drifted",
+]
 
 OPTIONAL_COLUMNS: Final = """
    cross join (
@@ -79,7 +92,8 @@ with facts as materialized (
          | (case when o.mpesa_environment
                       <> case when c.production_active then 'production' when c.sandbox_active then 'sandbox' end
                  then 32 else 0 end)
-         | (case when o.holds_secrets then case when c.tenant_id is null then 64 else 128 end else 0 end) as warnings
+         | (case when o.holds_secrets then case when c.tenant_id is null then 64 else 128 end else 0 end)
+         | (case when coalesce(o.payment_mpesa_enabled, false) <> v.authority then 256 else 0 end) as warnings
 """
     + _FACTS_FROM
     + """
@@ -111,6 +125,8 @@ DRIFT: Final = (
     + " from facts"
 )
 """Every drifted bar, then one row that counts all bars: one statement, so one moment. $1 whether sandbox may serve."""
+DRIFT_OR_LEGACY: Final = DRIFT.replace("shown <> authority", "(shown <> authority or warnings & 256 <> 0)")
+"""The same, and every bar whose `payment_mpesa_enabled` is not as the authority. Only for a shape that has it."""
 DRIFT_WITH_VERSIONS: Final = (
     _FACTS
     + _NO_COUNTS
@@ -132,7 +148,16 @@ union all
     + _COUNTS
     + ", null, null, null from facts"
 )
-"""The same with which rows it was read from, and in which version."""
+"""`DRIFT` with which rows it was read from, and in which version."""
+DRIFT_OR_LEGACY_WITH_VERSIONS: Final = DRIFT_WITH_VERSIONS.replace(
+    "f.shown <> f.authority", "(f.shown <> f.authority or f.warnings & 256 <> 0)"
+)
+_LOOKS: Final = {
+    (False, False): DRIFT,
+    (False, True): DRIFT_WITH_VERSIONS,
+    (True, False): DRIFT_OR_LEGACY,
+    (True, True): DRIFT_OR_LEGACY_WITH_VERSIONS,
+}
 
 STILL_DRIFTED: Final = """
 select b.id, v.authority
@@ -146,62 +171,16 @@ select b.id, v.authority
  where b.id = any($1::uuid[]) and coalesce(b.mpesa_enabled, false) <> v.authority
  order by b.id
 """
+STILL_DRIFTED_OR_LEGACY: Final = STILL_DRIFTED.replace(
+    "coalesce(b.mpesa_enabled, false) <> v.authority",
+    "v.authority <> any(array[coalesce(b.mpesa_enabled, false), coalesce(b.payment_mpesa_enabled, false)])",
+)
 
 _PREFETCH_ROWS: Final = 5_000
 _HOLDS_BOTH: Final = 128
 """Beside the warnings in the bit mask of `DRIFT`: no warning yet, only a key can tell (R2, stale authority)."""
-
-
-class Versions(msgspec.Struct, frozen=True, gc=False):
-    """Which rows were read, and in which version: the transaction that last wrote each (`xmin`).
-
-    `credentials`: versions in the order of `credential_ids`, which ascend.
-    """
-
-    bar: int
-    credential_ids: tuple[UUID, ...]
-    credentials: tuple[int, ...]
-
-
-class DriftedBar(msgspec.Struct, frozen=True, gc=False):
-    """A bar whose two fields disagree, as it was when it was read.
-
-    `holds_both`: its secrets stand in `bars` and in a credentials row. `versions`: where they were asked for.
-    """
-
-    bar_id: UUID
-    slug: str | None
-    mpesa_enabled: bool | None
-    authority: bool
-    warnings: tuple[BarWarning, ...]
-    updated_at: datetime | None
-    holds_both: bool = False
-    versions: Versions | None = None
-
-    @property
-    def direction(self) -> Direction:
-        """Return which way it has drifted."""
-        return Direction.HIDDEN if self.authority else Direction.EXPOSED
-
-
-@dataclass(frozen=True, slots=True)
-class FleetSummary:
-    """Counts over all bars at the moment of the detection."""
-
-    bars: int
-    hidden: int
-    exposed: int
-    warnings: Mapping[BarWarning, int] = field(default_factory=dict)
-
-    @property
-    def drifted(self) -> int:
-        """Return how many bars have drifted, in both directions."""
-        return self.hidden + self.exposed
-
-    @property
-    def consistent(self) -> int:
-        """Return how many bars have not."""
-        return self.bars - self.drifted
+_LEGACY: Final = 256
+"""Likewise: `payment_mpesa_enabled` is not as the authority; without meaning where this shape has no such column."""
 
 
 @cache
@@ -211,7 +190,12 @@ def named_warnings(bits: int) -> tuple[BarWarning, ...]:
 
 
 async def scan(
-    connection: Any, *, allow_sandbox: bool, each: Callable[[DriftedBar], object], with_versions: bool = False
+    connection: Any,
+    *,
+    allow_sandbox: bool,
+    each: Callable[[DriftedBar], object],
+    with_versions: bool = False,
+    with_legacy: bool = False,
 ) -> FleetSummary:
     """Hand every drifted bar (R2.1) to `each` and return the counts over all bars, of the same moment.
 
@@ -220,9 +204,11 @@ async def scan(
 
     Arguments:
         with_versions: read also which rows each drifted bar was read from; that costs for drifted bars alone.
+        with_legacy: hand on also bars whose `payment_mpesa_enabled` alone is not as the authority; the counts are
+            without them. This shape must have the column.
     """
-    query = DRIFT_WITH_VERSIONS if with_versions else DRIFT
-    statement = await connection.prepare(query, name="")  # behind a pooler a name may be another program's
+    # Without a name: behind a pooler a name may be another program's.
+    statement = await connection.prepare(_LOOKS[with_legacy, with_versions], name="")
     cursor = await statement.cursor(allow_sandbox)
     summary = None
     upcoming = asyncio.create_task(cursor.fetch(_PREFETCH_ROWS))
@@ -230,11 +216,13 @@ async def scan(
         while records := await upcoming:
             upcoming = asyncio.create_task(cursor.fetch(_PREFETCH_ROWS))
             await asyncio.sleep(0)  # it is sent now: the server works while these are taken in
-            for is_summary, bars, hidden, exposed, warned, *bar in records:
+            for is_summary, bars, hidden, exposed, warned, bar_id, slug, enabled, authority, bits, at, *rows in records:
                 if is_summary:
                     summary = FleetSummary(bars, hidden, exposed, dict(zip(BarWarning, warned, strict=True)))
-                else:
-                    each(_drifted(*bar))
+                    break
+                versions = _versions(*rows) if rows else None
+                both, legacy = bits & _HOLDS_BOTH != 0, bits & _LEGACY != 0
+                each(DriftedBar(bar_id, slug, enabled, authority, named_warnings(bits), at, both, legacy, versions))
     finally:
         upcoming.cancel()
         await asyncio.gather(upcoming, return_exceptions=True)
@@ -242,23 +230,19 @@ async def scan(
     return summary
 
 
-def _drifted(
-    bar_id: UUID,
-    slug: str | None,
-    mpesa_enabled: bool | None,
-    authority: bool,
-    bits: int,
-    updated_at: datetime | None,
-    *rows: Any,
-) -> DriftedBar:
-    versions = Versions(rows[0], tuple(rows[1]), tuple(rows[2])) if rows else None
-    holds_both = bits & _HOLDS_BOTH != 0
-    return DriftedBar(bar_id, slug, mpesa_enabled, authority, named_warnings(bits), updated_at, holds_both, versions)
+def _versions(bar: int, ids: Sequence[UUID], credentials: Sequence[int]) -> Versions:
+    return Versions(bar, tuple(ids), tuple(credentials))
 
 
-async def still_drifted(connection: Any, bar_ids: Sequence[UUID]) -> list[tuple[UUID, bool]]:
-    """Return which of these bars are drifted now, with their authority: the second look."""
-    records = await connection.fetch(STILL_DRIFTED, bar_ids)
+async def still_drifted(
+    connection: Any, bar_ids: Sequence[UUID], *, with_legacy: bool = False
+) -> list[tuple[UUID, bool]]:
+    """Return which of these bars are drifted now, with their authority: the second look.
+
+    Arguments:
+        with_legacy: as for `scan`.
+    """
+    records = await connection.fetch(STILL_DRIFTED_OR_LEGACY if with_legacy else STILL_DRIFTED, bar_ids)
     return [(record["id"], record["authority"]) for record in records]
 
 

@@ -24,7 +24,7 @@ select * from (
           '', ''
      from mpesa_sync.migration_journal j
      left join mpesa_sync.migration_runs r on r.id = j.run_id
-    where j.bar_id = $1
+    where j.bar_id = $1 and j.field = 'mpesa_enabled'
     order by j.id desc limit $2)
 ) changes
  order by at desc, kind = 'settings' desc limit $2

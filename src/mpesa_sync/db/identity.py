@@ -57,6 +57,8 @@ with to_write (schema_name, table_name, column_name, privilege) as (values
   select * from to_write
   union all
   select 'mpesa_sync', o.table_name, null, unnest(o.privileges::text[]) from ours o where $1
+  union all
+  select 'public', 'bars', 'payment_mpesa_enabled', 'UPDATE' where $2
 )
 select concat(nullif(w.schema_name || '.', 'public.'), w.table_name, '.' || w.column_name, ': ', w.privilege) as lacking
   from needed w
@@ -172,13 +174,15 @@ async def row_security(connection: Any, tables: Sequence[str]) -> list[RowSecuri
     return [RowSecurity(**record) for record in await connection.fetch(_TABLES, tables)]
 
 
-async def missing_rights(connection: Any, *, with_services: bool = False) -> list[str]:
+async def missing_rights(connection: Any, *, with_services: bool = False, with_legacy: bool = False) -> list[str]:
     """Return the rights that this role lacks, on the tables that exist: `bars.mpesa_enabled: UPDATE`.
 
     Arguments:
         with_services: ask not only for what a write or a migration needs, but for all that `serve` and `worker` do.
+        with_legacy: ask also for what a migration needs that mirrors the older flag (`payment_mpesa_enabled`).
     """
-    return [record["lacking"] for record in await connection.fetch(_MISSING_RIGHTS, with_services)]
+    records = await connection.fetch(_MISSING_RIGHTS, with_services, with_legacy)
+    return [record["lacking"] for record in records]
 
 
 async def may_read_ours(connection: Any) -> bool | None:

@@ -97,6 +97,11 @@ class Shape:
         """Return whether `public` has this table."""
         return table in self.tables
 
+    @property
+    def has_legacy_flag(self) -> bool:
+        """Return whether this shape still has `bars.payment_mpesa_enabled`."""
+        return "payment_mpesa_enabled" in self.tables.get("bars", {})
+
 
 async def inspect(connection: Any) -> Shape:
     """Return the shape of the platform's tables; reads only."""

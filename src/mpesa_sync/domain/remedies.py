@@ -84,7 +84,7 @@ WARNINGS: Final[Mapping[BarWarning, Advice]] = {
     ),
     BarWarning.LEGACY_FLAG_DIFFERS: Advice(
         "The older bars.payment_mpesa_enabled says something else than bars.mpesa_enabled.",
-        "Nothing has to be done, unless an old customer page still reads it: then set it there, too.",
+        "Nothing has to be done, unless an old customer page reads it: then 'mpesa-sync migrate --mirror-legacy'.",
     ),
     BarWarning.ENVIRONMENT_DIFFERS: Advice(
         "bars.mpesa_environment names another environment than the active credentials; it never decides.",

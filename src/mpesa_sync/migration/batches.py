@@ -84,12 +84,21 @@ class Batches:
     Arguments:
         ledger: of the run; moved with each batch, in the batch's transaction.
         accept_stale_authority: correct also bars whose `is_active` may not be the truth.
+        mirror_legacy: keep `payment_mpesa_enabled` equal, too; of an undo: the run undone has done so.
     """
 
-    def __init__(self, database: Database, ledger: Ledger, *, accept_stale_authority: bool = False) -> None:
+    def __init__(
+        self,
+        database: Database,
+        ledger: Ledger,
+        *,
+        accept_stale_authority: bool = False,
+        mirror_legacy: bool = False,
+    ) -> None:
         self._db = database
         self._ledger = ledger
         self._accept = accept_stale_authority
+        self._mirrors = mirror_legacy
 
     async def settle(self, batch: Sequence[Candidate]) -> AsyncGenerator[Counter[Outcome]]:
         """Correct a batch and yield what became of its records: once each, a part of the batch at a time.
@@ -141,10 +150,17 @@ class Batches:
     async def _correct(self, connection: Any, batch: Sequence[Candidate]) -> Mapping[UUID, Settled]:
         run_id = self._ledger.run_id
         if self._ledger.kind == "undo":
-            return await writer.take_back(connection, run_id, [(one.bar_id, one.expected, one.target) for one in batch])
+            changed = [(one.bar_id, one.expected, one.target) for one in batch]
+            mirrored_by = self._ledger.of_run if self._mirrors else None
+            return await writer.take_back(connection, run_id, changed, mirrored_by=mirrored_by)
         pairs = [(one.bar_id, one.expected) for one in batch]
         return await writer.correct_bars(
-            connection, run_id, pairs, keys=self._db.keys, accept_stale_authority=self._accept
+            connection,
+            run_id,
+            pairs,
+            keys=self._db.keys,
+            accept_stale_authority=self._accept,
+            mirror_legacy=self._mirrors,
         )
 
     async def _given_up(self, bar_id: UUID, fault: DatabaseFault | SchemaError) -> Counter[Outcome]:
@@ -195,9 +211,12 @@ class Batches:
                 if fault.sqlstate == _LOCK_NOT_AVAILABLE and await identity.table_is_locked(connection):
                     return True
                 if isinstance(fault, SchemaError):
-                    await shape.require(connection)
-                    return bool((await migrations.state(connection)).missing)
-                return isinstance(fault, AccessDenied) and bool(await identity.missing_rights(connection))
+                    found = await shape.require(connection)
+                    lacks_flag = self._mirrors and not found.has_legacy_flag
+                    return lacks_flag or bool((await migrations.state(connection)).missing)
+                return isinstance(fault, AccessDenied) and bool(
+                    await identity.missing_rights(connection, with_legacy=self._mirrors)
+                )
 
         try:
             return await patiently(self._db, ask)

@@ -167,8 +167,11 @@ async def taken_over(database: Database, run_id: UUID, changes: dict[str, Any]) 
     return run, options, token
 
 
-async def require_undoable(database: Database, run_id: UUID) -> None:
+async def require_undoable(database: Database, run_id: UUID) -> bool:
     """Refuse to undo what cannot be undone, or what guards or the reconciler would at once do again.
+
+    Returns:
+        Whether the run has mirrored `payment_mpesa_enabled`.
 
     Raises:
         RunNotFound: there is no such run.
@@ -199,6 +202,7 @@ async def require_undoable(database: Database, run_id: UUID) -> None:
         raise RunRefused(
             "The reconciler would repair what is taken back. Set MPESA_SYNC_RECONCILE=observe for every program first."
         )
+    return msgspec.json.decode(run.options, type=RunOptions).mirror_legacy
 
 
 async def _locked(connection: Any, run_id: UUID) -> StoredRun:

@@ -47,7 +47,12 @@ class Correcting:
         self._check = check
         self._size = BatchSize(fixed=options.batch_size)
         self._throttle = Throttle(database.clock)
-        self._batches = Batches(database, ledger, accept_stale_authority=options.accept_stale_authority)
+        self._batches = Batches(
+            database,
+            ledger,
+            accept_stale_authority=options.accept_stale_authority,
+            mirror_legacy=options.mirror_legacy,
+        )
         self._pace = Pace(database.clock.monotonic, settled=self._settled)
         self._looked_at: float | None = None
         self._committed_at: float | None = None

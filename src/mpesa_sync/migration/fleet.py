@@ -18,6 +18,7 @@ from mpesa_sync.db.migrations import SchemaState
 from mpesa_sync.db.patience import patiently
 from mpesa_sync.db.pool import Database
 from mpesa_sync.domain.availability import BarWarning
+from mpesa_sync.errors import InvalidInput
 from mpesa_sync.sync.stale_authority import with_other_secrets
 
 SECOND_LOOK_S: Final = 0.5
@@ -26,7 +27,11 @@ _CHUNK: Final = 5_000
 
 
 async def look(
-    database: Database, collector: Callable[[], Callable[[DriftedBar], object]], *, with_versions: bool = False
+    database: Database,
+    collector: Callable[[], Callable[[DriftedBar], object]],
+    *,
+    with_versions: bool = False,
+    with_legacy: bool = False,
 ) -> FleetSummary:
     """Hand every drifted bar to a collector and return the counts over all bars, of the same moment. READ ONLY.
 
@@ -36,6 +41,8 @@ async def look(
     Arguments:
         collector: makes what takes the drifted bars; called anew where the database has to be asked again.
         with_versions: read also which rows each of them was read from.
+        with_legacy: hand on also bars whose `payment_mpesa_enabled` alone is not as the authority; the counts are
+            without them.
     Raises:
         SchemaError: tables or columns are missing or odd; names them.
         DatabaseFault: the database cannot be asked.
@@ -47,7 +54,11 @@ async def look(
             allow_sandbox = await installation.allows_sandbox(connection, database)
             sorting = _Sorting(collector(), opens=bool(database.keys))
             summary = await detection.scan(
-                connection, allow_sandbox=allow_sandbox, each=sorting.each, with_versions=with_versions
+                connection,
+                allow_sandbox=allow_sandbox,
+                each=sorting.each,
+                with_versions=with_versions,
+                with_legacy=with_legacy,
             )
             return await sorting.finished(connection, database.keys, summary)
 
@@ -98,18 +109,40 @@ async def detect(database: Database, *, with_versions: bool = False) -> tuple[li
     return drifted, summary
 
 
-async def second_look(database: Database, bar_ids: Sequence[UUID]) -> list[tuple[UUID, bool]]:
-    """Wait, then return which of these bars are drifted still, with their authority."""
+async def second_look(
+    database: Database, bar_ids: Sequence[UUID], *, with_legacy: bool = False
+) -> list[tuple[UUID, bool]]:
+    """Wait, then return which of these bars are drifted still, with their authority; `with_legacy` as for `look`."""
 
     async def ask(chunk: Sequence[UUID]) -> list[tuple[UUID, bool]]:
         async with database.reading() as connection:
-            return await detection.still_drifted(connection, chunk)
+            return await detection.still_drifted(connection, chunk, with_legacy=with_legacy)
 
     await database.clock.sleep(SECOND_LOOK_S)
     found: list[tuple[UUID, bool]] = []
     for start in range(0, len(bar_ids), _CHUNK):
         found += await patiently(database, partial(ask, bar_ids[start : start + _CHUNK]))
     return found
+
+
+async def has_legacy_flag(database: Database) -> bool:
+    """Return whether this shape of the platform still has `bars.payment_mpesa_enabled`."""
+
+    async def ask() -> bool:
+        async with database.reading() as connection:
+            return (await shape.inspect(connection)).has_legacy_flag
+
+    return await patiently(database, ask)
+
+
+async def require_legacy_flag(database: Database) -> None:
+    """Refuse to mirror `bars.payment_mpesa_enabled` where there is no such column.
+
+    Raises:
+        InvalidInput: there is none.
+    """
+    if not await has_legacy_flag(database):
+        raise InvalidInput("mirror_legacy", "bars has no column payment_mpesa_enabled here; leave it out")
 
 
 async def prepare(database: Database) -> bool:

@@ -62,7 +62,7 @@ class Ledger:
         self.run_id = report.run
         self.report = report
         self.kind = kind
-        self._of_run = of_run
+        self.of_run = of_run
         self._is_bound = is_bound
         self.round = 0
         self.cursor: UUID | None = None
@@ -94,7 +94,7 @@ class Ledger:
                 connection,
                 self.run_id,
                 kind=self.kind,
-                of_run=self._of_run,
+                of_run=self.of_run,
                 is_bound=self._is_bound,
                 state=RunState.DONE if self.kind == "record" else RunState.RUNNING,
                 actor=options.actor,

@@ -24,6 +24,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
         reason: why, for the journal: up to 500 characters.
         accept_stale_authority: correct also bars whose secrets stand in `bars` while no credentials row holds them
             (`--authority credentials`).
+        mirror_legacy: keep `bars.payment_mpesa_enabled` equal, too, also where nothing else has drifted
+            (`--mirror-legacy`). Refused where there is no such column.
     """
 
     dry_run: bool = False
@@ -33,6 +35,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     actor: str = "migration"
     reason: str = ""
     accept_stale_authority: bool = False
+    mirror_legacy: bool = False
 
     def checked(self) -> RunOptions:
         """Return the options with their texts cleaned.

@@ -32,6 +32,7 @@ from mpesa_sync.migration.plan_format import (
     words_of,
 )
 from mpesa_sync.migration.plan_writer import PlanWriter
+from mpesa_sync.migration.report import LEGACY
 
 __all__ = ["Plan", "PlanHeader", "PlanWriter", "PlannedBar", "read"]
 
@@ -99,7 +100,7 @@ def read(path: Path, *, identity: DatabaseIdentity, now: datetime) -> Plan:
             reading = _Reading(path, file)
             header = reading.header()
             _check(path, header, identity, now)
-            count, digest = reading.bars(bars)
+            count, digest = reading.bars(bars, mirrors=header.mirror_legacy)
         bars.flush()
     except BaseException:
         bars.close()
@@ -136,12 +137,13 @@ class _Reading:
         self._hash.update(line)
         return header
 
-    def bars(self, into: IO[bytes]) -> tuple[int, str]:
+    def bars(self, into: IO[bytes], *, mirrors: bool) -> tuple[int, str]:
         """Copy the bars, packed, and return how many there are and the digest that is right."""
         count, last = 0, b""
         while not (line := self._line()).startswith(b'{"count"'):
             bar = self._decoded(line, PlannedBar)
-            if not bar.is_drift or (count and bar.bar_id.bytes <= last):
+            is_meant = bar.is_drift and (mirrors or bar.direction != LEGACY)
+            if not is_meant or (count and bar.bar_id.bytes <= last):
                 raise self._changed()
             last = bar.bar_id.bytes
             into.write(last + (b"\x01" if bar.authority else b"\x00"))

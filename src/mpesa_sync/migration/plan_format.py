@@ -12,6 +12,7 @@ from mpesa_sync.db.plan_identity import DatabaseIdentity
 from mpesa_sync.domain.availability import Direction
 from mpesa_sync.domain.inputs import line_of_text
 from mpesa_sync.errors import InvalidInput
+from mpesa_sync.migration.report import LEGACY
 
 FORMAT: Final = "mpesa-sync plan"
 VERSION: Final = 1
@@ -24,7 +25,8 @@ class PlanHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The first line of a plan: of which database, when, by whom and why.
 
     Attributes: `expires_at`, from when it is refused; `scanned`, the bars that were looked at;
-    `accept_stale_authority`, whether bars are in it whose `is_active` may not be the truth.
+    `accept_stale_authority`, whether bars are in it whose `is_active` may not be the truth; `mirror_legacy`, whether
+    `payment_mpesa_enabled` is set, too.
     """
 
     format: str = FORMAT
@@ -36,6 +38,7 @@ class PlanHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     reason: str = ""
     scanned: Count
     accept_stale_authority: bool = False
+    mirror_legacy: bool = False
 
     @classmethod
     def made(
@@ -47,6 +50,7 @@ class PlanHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         reason: str = "",
         scanned: int,
         accept_stale_authority: bool = False,
+        mirror_legacy: bool = False,
         lifetime: timedelta = LIFETIME,
     ) -> PlanHeader:
         """Return the header of a plan that is made now and lasts for `lifetime`; `now` has a zone.
@@ -62,11 +66,15 @@ class PlanHeader(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             reason=line_of_text("reason", reason, shortest=0, longest=500),
             scanned=scanned,
             accept_stale_authority=accept_stale_authority,
+            mirror_legacy=mirror_legacy,
         )
 
 
 class PlannedBar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
-    """One bar to be corrected: `shown` is set to `authority`. `direction` is `hidden` or `exposed`."""
+    """One bar to be corrected: `shown` is set to `authority`. `direction` is `hidden` or `exposed`.
+
+    In a plan that mirrors also `legacy`: the two agree, and `payment_mpesa_enabled` is set to them.
+    """
 
     bar_id: UUID
     authority: bool
@@ -75,9 +83,10 @@ class PlannedBar(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     @property
     def is_drift(self) -> bool:
-        """Return whether the two values disagree, and the direction is the one in which they do."""
-        direction = Direction.HIDDEN if self.authority else Direction.EXPOSED
-        return bool(self.shown) != self.authority and self.direction == direction
+        """Return whether the direction is the one in which the two values disagree, or `legacy` where they do not."""
+        if bool(self.shown) == self.authority:
+            return self.direction == LEGACY
+        return self.direction == (Direction.HIDDEN if self.authority else Direction.EXPOSED)
 
 
 class Trailer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 from uuid import UUID
 
 import msgspec
+
+from mpesa_sync.db.detection import DriftedBar
+from mpesa_sync.domain.availability import Reason
+
+LEGACY: Final = "legacy"
+"""The direction of a bar that has not drifted, but in `payment_mpesa_enabled`."""
 
 
 class RunState(StrEnum):
@@ -46,10 +53,11 @@ class Outcome(StrEnum):
 
 
 class InconsistentRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A drifted bar as detection saw it (R2.1), with the rows that say so; only the first five members decide anything.
+    """A drifted bar as detection saw it (R2.1), with the rows that say so.
 
-    `direction`: `hidden` or `exposed`. `reason`: `drift_hidden`, a credentials row is active; `drift_exposed`, none
-    is; `no_credentials`, none is there. `credential_ids`: the bar's credentials rows, ascending.
+    `direction`: `hidden` or `exposed`; in a plan that mirrors also `legacy`: `payment_mpesa_enabled` alone differs.
+    `reason`: `drift_hidden`, a credentials row is active; `drift_exposed`, none
+    is; `no_credentials`, none is there; None with `legacy`. `credential_ids`: the bar's credentials rows, ascending.
     `bar_version`, `credential_versions` (in their order): the row as it was read, by the transaction that last wrote
     it (PostgreSQL's `xmin`). Another number means that the row was written since. Numbers say nothing about before
     and after, come again after 4 billion transactions, and are others in a copy of the database. None: not read.
@@ -66,6 +74,32 @@ class InconsistentRecord(msgspec.Struct, frozen=True, kw_only=True):
     credential_ids: tuple[UUID, ...] = ()
     bar_version: int | None = None
     credential_versions: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, bar: DriftedBar) -> InconsistentRecord:
+        """Return the record of a bar that was read with its versions."""
+        assert bar.versions is not None, "asked for"
+        return cls(
+            bar_id=bar.bar_id,
+            credentials_active=bar.authority,
+            bar_mpesa_enabled=bar.mpesa_enabled,
+            last_updated=bar.updated_at,
+            direction=bar.direction if bar.is_drifted else LEGACY,
+            slug=bar.slug,
+            warnings=bar.warnings,
+            reason=_reason(bar, has_rows=bool(bar.versions.credential_ids)),
+            credential_ids=bar.versions.credential_ids,
+            bar_version=bar.versions.bar,
+            credential_versions=bar.versions.credentials,
+        )
+
+
+def _reason(bar: DriftedBar, *, has_rows: bool) -> Reason | None:
+    if not bar.is_drifted:
+        return None
+    if bar.authority:
+        return Reason.DRIFT_HIDDEN
+    return Reason.DRIFT_EXPOSED if has_rows else Reason.NO_CREDENTIALS
 
 
 class Quarantined(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,9 +174,11 @@ class RunReport(msgspec.Struct, kw_only=True):
 class Run(msgspec.Struct, kw_only=True):
     """A finished run: its report, and what does not fit into counters.
 
-    `installed`: the schema `mpesa_sync` was absent and was created. `limit`: which limit stopped it. `fault`: what
-    paused it, safe to show. `warnings`: counts over all bars. `outside`: bars that are drifted and none of this run's,
-    as its verification saw.
+    `hidden`, `exposed`: the drift that it found, by direction. `legacy_only`: bars that have not drifted, but in
+    `payment_mpesa_enabled`, which the run mirrors. `legacy_left`: drifted bars in which that will differ, because the
+    run does not mirror it. `installed`: the schema `mpesa_sync` was absent and was created. `limit`: which limit
+    stopped it. `fault`: what paused it, safe to show. `warnings`: counts over all bars. `outside`: bars that are
+    drifted and none of this run's, as its verification saw.
     """
 
     report: RunReport
@@ -150,6 +186,8 @@ class Run(msgspec.Struct, kw_only=True):
     warnings: dict[str, int] = msgspec.field(default_factory=dict)
     hidden: int = 0
     exposed: int = 0
+    legacy_only: int = 0
+    legacy_left: int = 0
     outside: int = 0
     installed: bool = False
     limit: str | None = None

@@ -77,6 +77,8 @@ class MigrationRun:
         try:
             if look is not None:
                 await self._begin(look)
+            elif self._options.mirror_legacy:
+                await fleet.require_legacy_flag(self._db)
             async with self._ledger.beating():
                 report.state = await self._go()
         except _Stopped as stopped:
@@ -92,12 +94,15 @@ class MigrationRun:
         return self._run
 
     async def _first_look(self) -> Look:
+        if self._options.mirror_legacy:
+            await fleet.require_legacy_flag(self._db)
         self._say("detecting")
         look = await self._scope.look(accept_stale_authority=self._options.accept_stale_authority)
         report, run = self._run.report, self._run
         report.scanned, report.consistent, report.drifted = look.scanned, look.consistent, look.drifted
         report.count(Outcome.QUARANTINED, len(look.set_aside))
         run.hidden, run.exposed, run.warnings = look.hidden, look.exposed, look.warnings
+        run.legacy_only, run.legacy_left = look.legacy_only, look.legacy_left
         run.records = list(look.set_aside)
         return look
 

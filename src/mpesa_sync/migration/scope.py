@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -34,6 +35,8 @@ class Look(msgspec.Struct, kw_only=True):
     at_rest: Sequence[UUID] = ()
     hidden: int = 0
     exposed: int = 0
+    legacy_only: int = 0
+    legacy_left: int = 0
     warnings: dict[str, int] = msgspec.field(default_factory=dict)
 
     @property
@@ -46,13 +49,17 @@ class Scope(ABC):
     """The bars of a run.
 
     `is_verified`: it ends with a pass over all bars. `is_bound`: it corrects nothing else that such a pass finds.
+
+    Arguments:
+        mirrors: bars belong to it also where `payment_mpesa_enabled` alone is not as the authority.
     """
 
     is_verified = True
     is_bound = False
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, mirrors: bool = False) -> None:
         self._db = database
+        self._mirrors = mirrors
 
     @abstractmethod
     async def look(self, *, accept_stale_authority: bool) -> Look:
@@ -76,14 +83,21 @@ class Scope(ABC):
             drifted.clear()
             return collect
 
-        await fleet.look(self._db, collector)
-        still = await fleet.second_look(self._db, drifted) if drifted else []
+        await fleet.look(self._db, collector, with_legacy=self._mirrors)
+        still = await fleet.second_look(self._db, drifted, with_legacy=self._mirrors) if drifted else []
         ours = await self._ours([bar_id for bar_id, _ in still])
         return Candidates(pair for pair in still if pair[0] in ours), len(still) - len(ours)
 
     async def _ours(self, bar_ids: Sequence[UUID]) -> Collection[UUID]:
         """Return which of these bars the run may correct."""
         return set(bar_ids)
+
+    def _directed(self, look: Look, authorities: Sequence[bool]) -> Look:
+        """Return a look with its drift by direction, where that is known: no bar is in it for the older flag alone."""
+        if not self._mirrors:
+            look.hidden = sum(authorities)
+            look.exposed = len(authorities) - look.hidden
+        return look
 
 
 class AllBars(Scope):
@@ -93,18 +107,21 @@ class AllBars(Scope):
         kept: filled with the drifted bars that are to be corrected, as they were seen; None where nobody asks.
     """
 
-    def __init__(self, database: Database, kept: list[DriftedBar] | None = None) -> None:
-        super().__init__(database)
+    def __init__(self, database: Database, kept: list[DriftedBar] | None = None, *, mirrors: bool = False) -> None:
+        super().__init__(database, mirrors=mirrors)
         self._kept = kept
 
     async def look(self, *, accept_stale_authority: bool) -> Look:
         """Return every drifted bar."""
         candidates, aside = Candidates(), list[Quarantined]()
+        legacy = Counter[str]()
 
         def collect(bar: DriftedBar) -> None:
+            legacy["only"] += not bar.is_drifted
             if BarWarning.STALE_AUTHORITY in bar.warnings and not accept_stale_authority:
                 aside.append(stale_authority(bar.bar_id, secrets_differ=bar.holds_both))
                 return
+            legacy["left"] += bar.is_drifted and bar.legacy_differs
             candidates.add(bar.bar_id, bar.authority, bar.authority)
             if self._kept is not None:
                 self._kept.append(bar)
@@ -112,14 +129,18 @@ class AllBars(Scope):
         def collector() -> Callable[[DriftedBar], object]:
             candidates.clear()
             aside.clear()
+            legacy.clear()
             if self._kept is not None:
                 self._kept.clear()
             return collect
 
-        summary = await fleet.look(self._db, collector, with_versions=self._kept is not None)
+        has_flag = self._mirrors or await fleet.has_legacy_flag(self._db)
+        summary = await fleet.look(self._db, collector, with_versions=self._kept is not None, with_legacy=self._mirrors)
         return Look(
             scanned=summary.bars,
-            consistent=summary.consistent,
+            consistent=summary.consistent - legacy["only"],
+            legacy_only=legacy["only"],
+            legacy_left=legacy["left"] if has_flag and not self._mirrors else 0,
             hidden=summary.hidden,
             exposed=summary.exposed,
             warnings={warning.value: number for warning, number in summary.warnings.items() if number},
@@ -137,19 +158,15 @@ class PlannedBars(Scope):
 
     is_bound = True
 
-    def __init__(self, database: Database, pairs: Iterable[tuple[UUID, bool]]) -> None:
-        super().__init__(database)
+    def __init__(self, database: Database, pairs: Iterable[tuple[UUID, bool]], *, mirrors: bool = False) -> None:
+        super().__init__(database, mirrors=mirrors)
         self._planned = Candidates(pairs)
 
     async def look(self, *, accept_stale_authority: bool) -> Look:
         """Return the plan: each of its bars is decided anew under its locks."""
-        exposed = sum(not authority for _, authority, _ in self._planned)
-        return Look(
-            scanned=len(self._planned),
-            consistent=0,
-            candidates=self._planned,
-            hidden=len(self._planned) - exposed,
-            exposed=exposed,
+        return self._directed(
+            Look(scanned=len(self._planned), consistent=0, candidates=self._planned),
+            [authority for _, authority, _ in self._planned],
         )
 
     async def _ours(self, bar_ids: Sequence[UUID]) -> Collection[UUID]:
@@ -166,8 +183,8 @@ class ChosenBars(Scope):
 
     is_bound = True
 
-    def __init__(self, database: Database, bar_ids: Sequence[UUID]) -> None:
-        super().__init__(database)
+    def __init__(self, database: Database, bar_ids: Sequence[UUID], *, mirrors: bool = False) -> None:
+        super().__init__(database, mirrors=mirrors)
         self._bar_ids = bar_ids
 
     async def look(self, *, accept_stale_authority: bool) -> Look:
@@ -175,19 +192,18 @@ class ChosenBars(Scope):
 
         async def ask(chunk: Sequence[UUID]) -> list[tuple[UUID, bool]]:
             async with self._db.reading() as connection:
-                return await detection.still_drifted(connection, chunk)
+                return await detection.still_drifted(connection, chunk, with_legacy=self._mirrors)
 
         found: dict[UUID, bool] = {}
         for start in range(0, len(self._bar_ids), _CHUNK):
             found.update(await patiently(self._db, partial(ask, self._bar_ids[start : start + _CHUNK])))
-        return Look(
+        look = Look(
             scanned=len(self._bar_ids),
             consistent=len(self._bar_ids) - len(found),
             candidates=Candidates(found.items()),
             at_rest=[bar_id for bar_id in self._bar_ids if bar_id not in found],
-            hidden=sum(found.values()),
-            exposed=len(found) - sum(found.values()),
         )
+        return self._directed(look, list(found.values()))
 
     async def _ours(self, bar_ids: Sequence[UUID]) -> Collection[UUID]:
         return set(self._bar_ids).intersection(bar_ids)
@@ -202,8 +218,8 @@ class StoredBars(Scope):
 
     is_bound = True
 
-    def __init__(self, database: Database, run_id: UUID) -> None:
-        super().__init__(database)
+    def __init__(self, database: Database, run_id: UUID, *, mirrors: bool = False) -> None:
+        super().__init__(database, mirrors=mirrors)
         self._run_id = run_id
 
     async def look(self, *, accept_stale_authority: bool) -> Look:

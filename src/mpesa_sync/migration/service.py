@@ -18,7 +18,6 @@ from mpesa_sync.db.detection import DriftedBar
 from mpesa_sync.db.patience import patiently
 from mpesa_sync.db.pool import Database
 from mpesa_sync.db.runs import StoredRun
-from mpesa_sync.domain.availability import Reason
 from mpesa_sync.migration import control, fleet
 from mpesa_sync.migration.batches import Batches
 from mpesa_sync.migration.candidates import Candidates
@@ -69,10 +68,15 @@ class MpesaMigrationService:
         """
         drifted, _ = await fleet.detect(self._db, with_versions=True)
         for bar in drifted:
-            yield _record(bar)
+            yield InconsistentRecord.of(bar)
 
     async def migrate_record(
-        self, record: InconsistentRecord, *, actor: str = "migration", accept_stale_authority: bool = False
+        self,
+        record: InconsistentRecord,
+        *,
+        actor: str = "migration",
+        accept_stale_authority: bool = False,
+        mirror_legacy: bool = False,
     ) -> MigrationResult:
         """Correct one bar, decided anew under its locks (R2.2).
 
@@ -82,15 +86,23 @@ class MpesaMigrationService:
             record: one of `find_inconsistent_records`.
             actor: who asks, for the journal: 1 to 200 characters.
             accept_stale_authority: correct it also where `bars` holds secrets that no credentials row holds.
+            mirror_legacy: set its `payment_mpesa_enabled`, too.
         Raises:
             DatabaseFault, SchemaError: a fault of the whole: database gone, no rights, disk full.
         """
-        options = RunOptions(actor=actor, reason="one record", accept_stale_authority=accept_stale_authority).checked()
+        options = RunOptions(
+            actor=actor,
+            reason="one record",
+            accept_stale_authority=accept_stale_authority,
+            mirror_legacy=mirror_legacy,
+        ).checked()
+        if mirror_legacy:
+            await fleet.require_legacy_flag(self._db)
         await fleet.prepare(self._db)
         report = RunReport(run=uuid4(), state=RunState.RUNNING, dry_run=False, scanned=1, drifted=1)
         ledger = Ledger(self._db, report, kind="record")
         await ledger.open(options, Candidates())
-        batches = Batches(self._db, ledger, accept_stale_authority=accept_stale_authority)
+        batches = Batches(self._db, ledger, accept_stale_authority=accept_stale_authority, mirror_legacy=mirror_legacy)
         batch = [Candidate(record.bar_id, record.credentials_active, record.credentials_active)]
         async for counts in batches.settle(batch):
             outcome = next(outcome for outcome in Outcome if counts[outcome])
@@ -125,8 +137,10 @@ class MpesaMigrationService:
             RunUnderWay: another run is.
             SchemaError, DatabaseFault: before anything was written.
         """
-        scope = AllBars(self._db) if plan is None else PlannedBars(self._db, plan)
-        return await self._new(scope, (options or RunOptions()).checked(), progress, stop)
+        options = (options or RunOptions()).checked()
+        mirrors = options.mirror_legacy
+        scope = AllBars(self._db, mirrors=mirrors) if plan is None else PlannedBars(self._db, plan, mirrors=mirrors)
+        return await self._new(scope, options, progress, stop)
 
     async def plan(
         self,
@@ -142,8 +156,8 @@ class MpesaMigrationService:
         """
         kept: list[DriftedBar] = []
         options = msgspec.structs.replace(options or RunOptions(), dry_run=True).checked()
-        run = await self._new(AllBars(self._db, kept), options, progress, stop)
-        return run, sorted((_record(bar) for bar in kept), key=lambda one: one.bar_id)
+        run = await self._new(AllBars(self._db, kept, mirrors=options.mirror_legacy), options, progress, stop)
+        return run, sorted(map(InconsistentRecord.of, kept), key=lambda one: one.bar_id)
 
     async def resume(
         self,
@@ -170,7 +184,8 @@ class MpesaMigrationService:
         report.state, report.verified = RunState.RUNNING, None
         ledger = Ledger(self._db, report, kind=stored.kind, of_run=stored.of_run)
         ledger.taken_over(stored, token)
-        return await MigrationRun(self._db, options, self._scope_of(stored), ledger, progress, stop).run()
+        scope = self._scope_of(stored, mirrors=options.mirror_legacy)
+        return await MigrationRun(self._db, options, scope, ledger, progress, stop).run()
 
     async def undo(
         self,
@@ -182,7 +197,8 @@ class MpesaMigrationService:
     ) -> Run:
         """Give back to `bars.mpesa_enabled` what it was before a run, where the value is the run's still (R2).
 
-        Bars drift again by it. A dry run says how many bars it would be.
+        To `payment_mpesa_enabled` likewise, where the run has mirrored it. Bars drift again by it. A dry run says how
+        many bars it would be.
 
         Arguments:
             run_id: the run that is undone.
@@ -191,9 +207,10 @@ class MpesaMigrationService:
             RunNotFound, RunRefused: there is no such run, or it is under way.
             RunUnderWay: another one is.
         """
-        await control.require_undoable(self._db, run_id)
+        mirrored = await control.require_undoable(self._db, run_id) and await fleet.has_legacy_flag(self._db)
+        options = msgspec.structs.replace(options or RunOptions(), mirror_legacy=mirrored).checked()
         scope = ChangedBars(self._db, run_id)
-        return await self._new(scope, (options or RunOptions()).checked(), progress, stop, kind="undo", of_run=run_id)
+        return await self._new(scope, options, progress, stop, kind="undo", of_run=run_id)
 
     async def retry_quarantined(
         self,
@@ -209,16 +226,18 @@ class MpesaMigrationService:
             run_id: only those that this run met last; None for all.
             options, progress, stop: as `run`.
         """
-        scope = ChosenBars(self._db, await quarantined_bars(self._db, run_id))
-        return await self._new(scope, (options or RunOptions()).checked(), progress, stop, kind="retry")
+        options = (options or RunOptions()).checked()
+        bars = await quarantined_bars(self._db, run_id)
+        scope = ChosenBars(self._db, bars, mirrors=options.mirror_legacy)
+        return await self._new(scope, options, progress, stop, kind="retry")
 
-    def _scope_of(self, stored: StoredRun) -> Scope:
+    def _scope_of(self, stored: StoredRun, *, mirrors: bool) -> Scope:
         """Return the bars of a run that goes on: only its verification looks for more."""
         if stored.kind == "undo" and stored.of_run is not None:
             return ChangedBars(self._db, stored.of_run)
         if stored.is_bound:
-            return StoredBars(self._db, stored.id)
-        return AllBars(self._db)
+            return StoredBars(self._db, stored.id, mirrors=mirrors)
+        return AllBars(self._db, mirrors=mirrors)
 
     async def _new(
         self,
@@ -266,26 +285,3 @@ class MpesaMigrationService:
             exposed=len(still) - hidden,
             warnings={warning.value: count for warning, count in summary.warnings.items() if count},
         )
-
-
-def _record(bar: DriftedBar) -> InconsistentRecord:
-    assert bar.versions is not None, "asked for"
-    return InconsistentRecord(
-        bar_id=bar.bar_id,
-        credentials_active=bar.authority,
-        bar_mpesa_enabled=bar.mpesa_enabled,
-        last_updated=bar.updated_at,
-        direction=bar.direction,
-        slug=bar.slug,
-        warnings=bar.warnings,
-        reason=_reason(bar, has_rows=bool(bar.versions.credential_ids)),
-        credential_ids=bar.versions.credential_ids,
-        bar_version=bar.versions.bar,
-        credential_versions=bar.versions.credentials,
-    )
-
-
-def _reason(bar: DriftedBar, *, has_rows: bool) -> Reason:
-    if bar.authority:
-        return Reason.DRIFT_HIDDEN
-    return Reason.DRIFT_EXPOSED if has_rows else Reason.NO_CREDENTIALS

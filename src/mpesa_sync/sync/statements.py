@@ -74,7 +74,7 @@ with truth as materialized (
            where e.state <> 'resolved' and e.kind = any($5::text[]) for update of e skip locked) open
    where a.id = open.id
 )
-select t.id, t.previous, t.authority, t.stale_authority, c.id is not null as changed
+select t.id, t.previous, t.expected, t.authority, t.stale_authority, c.id is not null as changed
   from truth t left join changed c on c.id = t.id
 """
 """Correct locked bars in one statement, which decides anew: a bar is written only while it still is drifted in the
@@ -106,6 +106,63 @@ select h.id, c.id is not null as changed, h.now is not distinct from h.target as
 """
 """Give locked bars the flag that they had before a run, while it is the run's still. $1 the run that takes back, $2
 bars, $3 what the run undone has left in each, $4 what was there before it."""
+MIRROR_BARS: Final = """
+with held as materialized (
+  select b.id, b.payment_mpesa_enabled as previous, coalesce(b.mpesa_enabled, false) as shown, w.may_write
+    from unnest($2::uuid[], $3::boolean[]) as w (id, may_write)
+    join public.bars b on b.id = w.id
+   where coalesce(b.payment_mpesa_enabled, false) <> coalesce(b.mpesa_enabled, false)
+), changed as (
+  update public.bars b set payment_mpesa_enabled = h.shown
+    from held h
+   where b.id = h.id and h.may_write
+  returning b.id, h.previous, h.shown
+), journalled as (
+  insert into mpesa_sync.migration_journal (run_id, bar_id, field, previous, current)
+  select $1, c.id, 'payment_mpesa_enabled', c.previous, c.shown from changed c
+)
+select h.id, c.id is not null as changed
+  from held h left join changed c on c.id = h.id
+"""
+"""Set the older flag of locked bars, whose pair agrees, to what the newer one says; return those where it differed.
+$1 run, $2 bars, $3 whether each may be written. Only for a shape that has `payment_mpesa_enabled`."""
+READ_BACK_MIRRORED: Final = """
+select b.id
+  from public.bars b
+ where b.id = any($1::uuid[]) and coalesce(b.payment_mpesa_enabled, false) <> coalesce(b.mpesa_enabled, false)
+"""
+"""Those of the bars just mirrored whose flags differ all the same."""
+TAKE_BACK_MIRRORED: Final = """
+with written as materialized (
+  select j.bar_id, (array_agg(j.current order by j.id desc))[1] as expected,
+         (array_agg(j.previous order by j.id))[1] as target
+    from mpesa_sync.migration_journal j
+   where j.run_id = $3 and j.bar_id = any($2::uuid[]) and j.field = 'payment_mpesa_enabled'
+   group by j.bar_id
+), held as materialized (
+  select b.id, b.payment_mpesa_enabled as now, w.expected, w.target
+    from written w join public.bars b on b.id = w.bar_id
+), changed as (
+  update public.bars b set payment_mpesa_enabled = h.target
+    from held h
+   where b.id = h.id and h.now is not distinct from h.expected and h.now is distinct from h.target
+  returning b.id, h.now as previous, h.target
+), journalled as (
+  insert into mpesa_sync.migration_journal (run_id, bar_id, field, previous, current)
+  select $1, c.id, 'payment_mpesa_enabled', c.previous, c.target from changed c
+)
+select h.id, h.target, c.id is not null as changed, h.now is not distinct from h.target as is_there
+  from held h left join changed c on c.id = h.id
+"""
+"""Give locked bars the older flag that they had before a run, while it is the run's still. $1 the run that takes back,
+$2 bars, $3 the run undone. Only for a shape that has `payment_mpesa_enabled`."""
+READ_BACK_TAKEN_MIRRORED: Final = """
+select b.id
+  from unnest($1::uuid[], $2::boolean[]) as w (id, target)
+  join public.bars b on b.id = w.id
+ where b.payment_mpesa_enabled is distinct from w.target
+"""
+"""Those of the bars whose older flag was just taken back that have another value all the same."""
 READ_BACK_TAKEN: Final = """
 select b.id
   from unnest($1::uuid[], $2::boolean[]) as w (id, target)

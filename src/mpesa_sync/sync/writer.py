@@ -6,8 +6,6 @@ It knows neither retries nor commits; `db.transaction` calls it through the mana
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
@@ -20,55 +18,24 @@ from mpesa_sync.domain.credentials import Environment
 from mpesa_sync.errors import BarNotFound, IntegrityFault
 from mpesa_sync.sync import statements
 from mpesa_sync.sync.alert_kinds import RESOLVED_BY_SUCCESS
+from mpesa_sync.sync.locked import LockedBar, LockedRow, Settled, Written
 from mpesa_sync.sync.stale_authority import with_other_secrets
 
+__all__ = [
+    "LockedBar",
+    "LockedRow",
+    "Settled",
+    "Written",
+    "correct_bars",
+    "let_deferred_speak",
+    "lock",
+    "take_back",
+    "write_credentials",
+    "write_shown",
+    "write_status",
+]
+
 _NO_KEYS: Final = KeyRing.empty()
-
-
-@dataclass(frozen=True, slots=True)
-class LockedRow:
-    """A locked credentials row. The secrets as stored, None unless they were asked for."""
-
-    row: CredentialsRow
-    stored_secrets: tuple[bytes | None, bytes | None, bytes | None]
-
-
-@dataclass(frozen=True, slots=True)
-class LockedBar:
-    """A bar whose credentials and own row are locked by this transaction, read after the locks were taken."""
-
-    facts: BarFacts
-    rows: tuple[LockedRow, ...]
-    last_environment: Environment | None
-    has_open_alerts: bool = False
-
-    def state(self) -> dict[str, Any]:
-        """Return both fields as the audit keeps them."""
-        return {
-            "credentials": {row.environment.value: row.is_active for row in self.facts.rows},
-            "mpesa_enabled": self.facts.mpesa_enabled,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What was changed, and both fields as read back from the database."""
-
-    credentials_changed: bool
-    bar_changed: bool
-    active: tuple[str, ...]
-    mpesa_enabled: bool | None
-
-
-class Settled(StrEnum):
-    """What became of one candidate of a batch."""
-
-    FIXED = "fixed"
-    ALREADY_CONSISTENT = "already_consistent"
-    STALE = "stale"
-    VANISHED = "vanished"
-    STALE_AUTHORITY = "stale_authority"
-    SECRETS_DIFFER = "secrets_differ"
 
 
 async def lock(connection: Any, bar_id: UUID, *, with_secrets: bool = False) -> LockedBar:
@@ -188,13 +155,15 @@ async def correct_bars(
     *,
     keys: KeyRing = _NO_KEYS,
     accept_stale_authority: bool = False,
+    mirror_legacy: bool = False,
 ) -> dict[UUID, Settled]:
     """Lock some bars and set the flag of those still drifted as expected, journalled (R2.2).
 
     Arguments:
         expected: bar ids with the authority that detection saw for each.
         keys: open the secrets of bars that hold them in both places; an empty ring opens none.
-        accept_stale_authority: write also where `bars` holds secrets and no credentials row exists, or another one's.
+        accept_stale_authority: write also where `bars` holds secrets that no credentials row holds.
+        mirror_legacy: set `payment_mpesa_enabled` of these bars, too, once the pair is as expected.
     Returns:
         What became of each bar, in no particular order; all of them or an error.
     Raises:
@@ -215,15 +184,42 @@ async def correct_bars(
     settled = dict.fromkeys(ids, Settled.VANISHED)
     settled.update({record["id"]: _settled(record, differing) for record in records})
     fixed = [bar_id for bar_id, result in settled.items() if result is Settled.FIXED]
+    mirrored = await _mirror(connection, run_id, records, differing) if mirror_legacy else {}
+    settled.update(mirrored)
     await connection.execute(statements.DEFERRED_SPEAK)
     failpoints.hit(Failpoint.BATCH_WRITTEN)
     if await detection.still_drifted(connection, fixed):
         raise _undone()
+    written = [bar_id for bar_id, result in mirrored.items() if result is Settled.FIXED]
+    if written and await connection.fetch(statements.READ_BACK_MIRRORED, written):
+        raise _undone()
     return settled
 
 
+async def _mirror(
+    connection: Any, run_id: UUID, records: Sequence[Any], differing: Collection[UUID]
+) -> dict[UUID, Settled]:
+    """Set `payment_mpesa_enabled` of locked bars whose pair agrees; return what became of those where it differed."""
+    agreeing = {
+        record["id"]: record
+        for record in records
+        if record["changed"] or (record["previous"] is True) == record["authority"]
+    }
+    may_write = [
+        record["authority"] == record["expected"] and not record["stale_authority"] for record in agreeing.values()
+    ]
+    found: dict[UUID, Settled] = {}
+    for bar_id, written in await connection.fetch(statements.MIRROR_BARS, run_id, list(agreeing), may_write):
+        found[bar_id] = Settled.FIXED if written else _left(agreeing[bar_id], differing)
+    return found
+
+
 async def take_back(
-    connection: Any, run_id: UUID, changed: Sequence[tuple[UUID, bool, bool | None]]
+    connection: Any,
+    run_id: UUID,
+    changed: Sequence[tuple[UUID, bool, bool | None]],
+    *,
+    mirrored_by: UUID | None = None,
 ) -> dict[UUID, Settled]:
     """Lock some bars and give them the flag from before a run, where it is the run's still; journalled (R2).
 
@@ -231,7 +227,9 @@ async def take_back(
 
     Arguments:
         run_id: the run that takes back.
-        changed: bar ids, each with what the run undone has left and what was there before it.
+        changed: bar ids, each with what the run undone has left and what was there before it; the same twice where it
+            has not changed `mpesa_enabled`.
+        mirrored_by: the run undone, where it has set `payment_mpesa_enabled`, too: that is taken back likewise.
     Returns:
         What became of each bar: `STALE` where somebody has changed it since.
     Raises:
@@ -239,20 +237,38 @@ async def take_back(
     """
     ids = [bar_id for bar_id, _, _ in changed]
     await _lock_bars(connection, ids)
-    before = [target for _, _, target in changed]
-    records = await connection.fetch(statements.TAKE_BACK_BARS, run_id, ids, [left for _, left, _ in changed], before)
-    settled = dict.fromkeys(ids, Settled.VANISHED)
-    for record in records:
-        untouched = Settled.ALREADY_CONSISTENT if record["is_there"] else Settled.STALE
-        settled[record["id"]] = Settled.FIXED if record["changed"] else untouched
+    before = {bar_id: target for bar_id, _, target in changed}
+    left = [left for _, left, _ in changed]
+    records = await connection.fetch(statements.TAKE_BACK_BARS, run_id, ids, left, list(before.values()))
+    mirrored: Sequence[Any] = ()
+    if mirrored_by is not None:
+        mirrored = await connection.fetch(statements.TAKE_BACK_MIRRORED, run_id, ids, mirrored_by)
+    settled = dict.fromkeys(ids, Settled.VANISHED) | {record["id"]: _taken(record) for record in records}
+    untouched = {bar_id for bar_id, left, target in changed if left is target}
+    for record in mirrored:
+        bar_id, result = record["id"], _taken(record)
+        both = {result} if bar_id in untouched else {settled[bar_id], result}
+        settled[bar_id] = next(one for one in (Settled.FIXED, Settled.STALE, Settled.ALREADY_CONSISTENT) if one in both)
     await connection.execute(statements.DEFERRED_SPEAK)
     failpoints.hit(Failpoint.BATCH_WRITTEN)
-    fixed = [(bar_id, target) for bar_id, _, target in changed if settled[bar_id] is Settled.FIXED]
-    if await connection.fetch(
-        statements.READ_BACK_TAKEN, [bar_id for bar_id, _ in fixed], [target for _, target in fixed]
+    fixed = [record["id"] for record in records if record["changed"]]
+    again = [record for record in mirrored if record["changed"]]
+    if await connection.fetch(statements.READ_BACK_TAKEN, fixed, [before[bar_id] for bar_id in fixed]) or (
+        again
+        and await connection.fetch(
+            statements.READ_BACK_TAKEN_MIRRORED,
+            [record["id"] for record in again],
+            [record["target"] for record in again],
+        )
     ):
         raise _undone()
     return settled
+
+
+def _taken(record: Any) -> Settled:
+    if record["changed"]:
+        return Settled.FIXED
+    return Settled.ALREADY_CONSISTENT if record["is_there"] else Settled.STALE
 
 
 async def _lock_bars(connection: Any, ids: Sequence[UUID]) -> None:
@@ -268,6 +284,11 @@ def _settled(record: Any, differing: Collection[UUID]) -> Settled:
         return Settled.FIXED
     if (record["previous"] is True) == record["authority"]:
         return Settled.ALREADY_CONSISTENT
+    return _left(record, differing)
+
+
+def _left(record: Any, differing: Collection[UUID]) -> Settled:
+    """Return why a bar was left as it is, although it is not as it should be."""
     if record["stale_authority"]:
         return Settled.SECRETS_DIFFER if record["id"] in differing else Settled.STALE_AUTHORITY
     return Settled.STALE
