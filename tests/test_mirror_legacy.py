@@ -119,6 +119,8 @@ async def test_each_value_is_journalled_and_undone_where_it_is_the_runs_still(hu
     """
     both, older, right = await one_of_each(sql)
     changed = await add_bar(sql, mpesa_enabled=True, production=True)
+    exposed = await add_bar(sql, production=False)
+    await set_legacy(sql, exposed, True)
     service = MpesaMigrationService(hurried)
     run = await service.run(MIRROR)
     journal = [tuple(record) for record in await sql.fetch(_JOURNAL, run.report.run)]
@@ -128,20 +130,27 @@ async def test_each_value_is_journalled_and_undone_where_it_is_the_runs_still(hu
             (both, "payment_mpesa_enabled", False, True),
             (older, "payment_mpesa_enabled", False, True),
             (changed, "payment_mpesa_enabled", None, True),
+            (exposed, "payment_mpesa_enabled", True, False),
         ],
         key=str,
     )
     await set_legacy(sql, changed, False)
     undone = await service.undo(run.report.run)
-    assert (undone.report.fixed, undone.report.stale, adds_up(undone)) == (2, 1, True)
+    assert (undone.report.fixed, undone.report.stale, adds_up(undone)) == (3, 1, True)
     left = await flags(sql)
-    assert left == {both: (False, False), older: (True, False), right: (True, True), changed: (True, False)}
+    assert left == {
+        both: (False, False),
+        older: (True, False),
+        right: (True, True),
+        changed: (True, False),
+        exposed: (False, True),
+    }
     again = await service.run(MIRROR)
-    assert again.report.fixed == 3
+    assert again.report.fixed == 4
     await sql.execute("update public.bars set payment_mpesa_enabled = null where id = $1", both)
     await sql.execute("update public.bars set mpesa_enabled = null where id = $1", older)
-    assert (await service.undo(again.report.run)).report.fixed == 3
-    assert await flags(sql) == {both: (False, None), older: (None, False), right: (True, True), changed: (True, False)}
+    assert (await service.undo(again.report.run)).report.fixed == 4
+    assert await flags(sql) == left | {both: (False, None), older: (None, False)}
 
 
 async def test_one_record_is_mirrored_too(hurried: Database, sql: Any) -> None:

@@ -159,3 +159,17 @@ async def test_an_undo_goes_on_where_the_column_is_gone(hurried: Database, sql: 
     await sql.execute("alter table public.bars drop column payment_mpesa_enabled")
     assert (await service.undo(run.report.run)).report.fixed == 1
     assert await drifted(sql) == {both}
+
+
+async def test_the_verification_finds_what_others_do_to_the_older_flag_meanwhile(hurried: Database, sql: Any) -> None:
+    """R2.3: done means that all three agree. Red where a verification looks at the pair alone."""
+    *_, right = await one_of_each(sql)
+    await sql.execute(
+        "create function public.test_other() returns trigger language plpgsql as $$ begin "
+        f"update public.bars set payment_mpesa_enabled = false where id = '{right}'; return null; end $$; "
+        "create trigger test_other after insert on mpesa_sync.migration_candidates "
+        "for each row when (new.round = 0) execute function public.test_other()"
+    )
+    run = await MpesaMigrationService(hurried).run(MIRROR)
+    assert (run.report.state, run.report.verified, run.report.fixed) == (RunState.DONE, True, 3)
+    assert (await flags(sql))[right] == (True, True)

@@ -139,20 +139,20 @@ with written as materialized (
     from mpesa_sync.migration_journal j
    where j.run_id = $3 and j.bar_id = any($2::uuid[]) and j.field = 'payment_mpesa_enabled'
    group by j.bar_id
-), held as materialized (
+), older as materialized (
   select b.id, b.payment_mpesa_enabled as now, w.expected, w.target
     from written w join public.bars b on b.id = w.bar_id
 ), changed as (
-  update public.bars b set payment_mpesa_enabled = h.target
-    from held h
-   where b.id = h.id and h.now is not distinct from h.expected and h.now is distinct from h.target
-  returning b.id, h.now as previous, h.target
+  update public.bars b set payment_mpesa_enabled = o.target
+    from older o
+   where b.id = o.id and o.now is not distinct from o.expected and o.now is distinct from o.target
+  returning b.id, o.now as previous, o.target
 ), journalled as (
   insert into mpesa_sync.migration_journal (run_id, bar_id, field, previous, current)
   select $1, c.id, 'payment_mpesa_enabled', c.previous, c.target from changed c
 )
-select h.id, h.target, c.id is not null as changed, h.now is not distinct from h.target as is_there
-  from held h left join changed c on c.id = h.id
+select o.id, o.target, c.id is not null as changed, o.now is not distinct from o.target as is_there
+  from older o left join changed c on c.id = o.id
 """
 """Give locked bars the older flag that they had before a run, while it is the run's still. $1 the run that takes back,
 $2 bars, $3 the run undone. Only for a shape that has `payment_mpesa_enabled`."""
