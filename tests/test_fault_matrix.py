@@ -207,27 +207,24 @@ async def test_a_server_that_is_killed_keeps_everything_that_was_acknowledged(
         bars = [await add_bar(sql, production=False) for _ in range(6)]
         before = await sql.fetchval("select count(*) from mpesa_sync.operations")
     tasks = [asyncio.create_task(writers.write(bar)) for bar in bars]
-    for crash in (1, 2):
+
+    async def sixty_more() -> None:
         enough = len(writers.applied) + 60
 
-        async def busy(enough: int = enough) -> bool:
+        async def is_so() -> bool:
             assert not any(task.done() for task in tasks), [task for task in tasks if task.done()]
             return len(writers.applied) >= enough
 
-        await until(busy)
-        acknowledged, lost = set(writers.applied), len(writers.lost)
+        await until(is_so)
+
+    for crash in (1, 2):
+        await sixty_more()
+        acknowledged = set(writers.applied)
         await asyncio.to_thread(own_server.restart, "immediate")
         async with plain(own_server.url) as sql:
             kept = {record["id"] for record in await sql.fetch("select id from mpesa_sync.operations")}
         assert acknowledged <= kept, f"{len(acknowledged - kept)} acknowledged operations were lost at crash {crash}"
-        await until(busy)
-
-        async def noticed(lost: int = lost) -> bool:
-            return len(writers.lost) > lost
-
-        await until(
-            noticed
-        )  # a writer hears of it after its alert is kept, which the server's return does not wait for
+        await sixty_more()
     writers.over = True
     await asyncio.gather(*tasks)
     async with plain(own_server.url) as sql:

@@ -47,6 +47,9 @@ set local row_security = off;
 )
 """A migration batch: it must never make a live writer wait long, so it gives up early itself."""
 
+RECORD: Final = Begin(BATCH.sql + "set local statement_timeout = '3s';", budget_s=15.0)
+"""The one record that is left of a batch: nothing smaller can be tried, and a trigger of the platform may be slow."""
+
 SCAN: Final = Begin(
     """
 begin isolation level read committed, read only;

@@ -184,9 +184,11 @@ class Batches:
         return await self._committed(bar_id, work, of=1)
 
     async def _committed(self, last: UUID, work: Any, *, of: int) -> Counter[Outcome]:
+        begin = session.BATCH if of > 1 else session.RECORD
+
         async def attempt() -> tuple[Counter[Outcome], list[Quarantined]]:
             try:
-                return await transaction.once(self._db, session.BATCH, work, committed=Failpoint.BATCH_COMMITTED)
+                return await transaction.once(self._db, begin, work, committed=Failpoint.BATCH_COMMITTED)
             except TransientFault as fault:
                 if of > 1 and fault.sqlstate == _CANCELLED:
                     raise _TookTooLong from fault
