@@ -109,11 +109,27 @@ def test_every_ending_has_words_and_a_next_command(capsys: pytest.CaptureFixture
         run_of(state=RunState.INTERRUPTED),
         run_of(dry_run=True, state=RunState.PLANNED, drifted=1, quarantined=1, records=[record]),
         run_of(dry_run=True, state=RunState.PLANNED, warnings={"two_active": 3}),
+        run_of(scanned=4, quarantined=1, records=[record], outside=1_000_000, is_bound=True),
+        run_of(kind="retry", outside=3),
+        run_of(kind="undo", of_run=bar, verified=None, drifted=1, scanned=1, quarantined=1, records=[record]),
+        run_of(kind="undo", of_run=bar, verified=None, state=RunState.CANCELLED),
     ):
         migration_report.show(run)
         lines = capsys.readouterr().out.splitlines()
         assert any(line.startswith("Next: ") for line in lines)
         assert all(len(line) <= 80 for line in lines), lines
+
+
+def test_an_undo_that_failed_is_not_sent_to_the_quarantine() -> None:
+    """R2: a retry of the quarantine corrects bars; what could not be taken back is taken back by another undo."""
+    record = Quarantined(bar_id=UUID(int=1), code="constraint_refused", message="No.", sqlstate="23514")
+    run = run_of(kind="undo", of_run=UUID(int=2), verified=None, scanned=2, fixed=1, quarantined=1, records=[record])
+    with redirect_stdout(StringIO()) as printed:
+        migration_report.show(run)
+    said = " ".join(printed.getvalue().split())
+    assert "Taken back: 1 bar as before; but 1 record could not be" in said
+    assert f"then 'mpesa-sync migrate undo {UUID(int=2)}' again." in said
+    assert "retry" not in said
 
 
 @given(

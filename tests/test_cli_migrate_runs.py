@@ -115,6 +115,10 @@ async def test_a_plan_is_written_looked_at_and_applied(database_url: str, sql: A
     applied = cli("migrate", "--plan", str(plan), "--yes", url=database_url)
     assert applied.code == 0, applied.err
     assert "1 bar outside of it" in applied.out
+    assert "found nothing but what is outside of the plan" in " ".join(applied.out.split())
+    assert "Next: 'mpesa-sync migrate' corrects what is outside of the plan." in applied.out
+    again = cli("migrate", "--plan", str(plan), "--yes", "--json", url=database_url)
+    assert (counts(again)["already_consistent"], counts(again)["outside"]) == (3, 1)
     assert await drifted(sql) == [later]
     assert cli("migrate", "--plan", str(plan), "--plan-out", "x", url=database_url).code == 64
 
@@ -134,6 +138,64 @@ async def test_the_quarantine_is_listed_and_retried(database_url: str, sql: Any)
     retried = cli("migrate", "quarantine", "retry", "--yes", "--json", url=database_url)
     assert (retried.code, counts(retried)["fixed"]) == (0, 1), retried.err
     assert cli("migrate", "quarantine", "list", url=database_url).code == 0
+
+
+async def test_a_run_over_no_bars_tells_what_has_drifted_all_the_same(
+    database_url: str, sql: Any, tmp_path: Path
+) -> None:
+    """R2.3: an empty plan or quarantine is no empty database; what has drifted outside of it is counted and named."""
+    plan = tmp_path / "empty.plan"
+    assert "There are no bars" in cli("migrate", "--plan-out", str(plan), url=database_url).out
+    assert "There are no bars" in cli("migrate", "--yes", url=database_url).out
+    await add_drift(sql, hidden=2, consistent=1)
+    for arguments, headline, whose in (
+        (("quarantine", "retry"), "The quarantine is empty: nothing to retry.", "quarantine"),
+        (("--plan", str(plan)), "The plan is empty: nothing to correct.", "plan"),
+    ):
+        ended = cli("migrate", *arguments, "--yes", url=database_url)
+        assert (ended.code, ended.out.splitlines()[0]) == (0, f"{headline} 2 bars outside of it drifted.")
+        assert f"found nothing but what is outside of the {whose}" in " ".join(ended.out.split())
+        assert f"Next: 'mpesa-sync migrate' corrects what is outside of the {whose}." in ended.out
+        assert counts(cli("migrate", *arguments, "--yes", "--json", url=database_url))["outside"] == 2
+    assert len(await drifted(sql)) == 2
+    assert cli("migrate", "--yes", url=database_url).code == 0
+    run = await sql.fetchval(_RUN)
+    of_run = cli("migrate", "quarantine", "retry", "--run", run, "--yes", url=database_url)
+    assert f"No bar of the run {run} is quarantined: nothing to retry." in " ".join(of_run.out.split())
+    assert "found nothing\n" in of_run.out
+
+
+async def test_an_undo_speaks_of_what_it_takes_back(database_url: str, sql: Any) -> None:
+    """R2: each bar is as before, was so already, or was changed since; nothing is called drifted, fixed, corrected."""
+    await add_drift(sql, hidden=2, exposed=1, consistent=1)
+    assert cli("migrate", "--yes", url=database_url).code == 0
+    run = await sql.fetchval(_RUN)
+
+    def undo(*options: str) -> str:
+        ended = cli("migrate", "undo", run, *options, url=database_url, MPESA_SYNC_RECONCILE="observe")
+        assert ended.code == (2 if "--dry-run" in options else 0), ended.err
+        return " ".join(ended.out.split())
+
+    looked = undo("--dry-run")
+    assert "3 bars would be as before the run, unless changed since. Nothing was written." in looked
+    assert f"3 changed by the run {run} 3 would be as before the run, unless changed since" in looked
+    assert f"Next: 'mpesa-sync migrate undo {run}' takes them back." in looked
+    changed = await sql.fetchval("select bar_id from mpesa_sync.migration_journal order by bar_id limit 1")
+    await sql.execute("update bars set mpesa_enabled = null where id = $1", changed)
+    done = undo("--yes")
+    assert "Taken back: 2 bars as before." in done
+    assert f"3 changed by the run {run} 2 as before the run 1 changed since, left alone" in done
+    assert "Next: 'mpesa-sync check' lists what is drifted now." in done
+    again = undo("--yes")
+    assert "Nothing was taken back: no bar is as that run has left it." in again
+    assert "2 as before already 1 changed since, left alone" in again
+    for said in (looked, done, again):
+        assert not any(word in said.replace("drifted now", "") for word in ("drifted", "fixed", "correct", "in sync"))
+    listed = cli("migrate", "status", url=database_url).out
+    assert f"undo of {run}, by " in listed
+    assert "3 of 3 bars settled: 2 as before the run; 1 changed since, left alone" in listed
+    assert "3 of 3 bars settled: 2 as before already; 1 changed since, left alone" in listed
+    assert "3 of 3 drifted bars settled: 3 fixed, 0 quarantined" in listed
 
 
 async def test_a_run_is_taken_back(database_url: str, sql: Any) -> None:

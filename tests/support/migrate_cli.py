@@ -26,6 +26,7 @@ JSON_KEYS: Final = (
     "deferred",
     "verified",
     "duration_s",
+    "outside",
 )
 OUTCOMES: Final = ("fixed", "already_consistent", "stale", "vanished", "quarantined", "deferred")
 COLOUR: Final = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|9[0-7])(?:;\d+)*m")

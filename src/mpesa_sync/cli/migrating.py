@@ -122,11 +122,16 @@ def finished(
     code = migration_report.exit_code(run)
     if file is not None:
         code = _kept(opened, run, options, file) or code
-    if as_json:
-        migration_report.note_fault(run)
-        output.json_result(run.report)
-    else:
-        migration_report.show(run)
+    try:
+        if as_json:
+            migration_report.note_fault(run)
+            output.json_result(migration_report.counters(run))
+        else:
+            migration_report.show(run)
+    except output.ResultLost as lost:
+        output.note(f"Error: {lost}", "red")
+        output.note(migration_report.elsewhere(run))
+        return ExitCode.ERROR
     return code
 
 

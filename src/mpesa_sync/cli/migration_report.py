@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from mpesa_sync.bootstrap import Place
+from mpesa_sync.cli import migration_words as words
 from mpesa_sync.cli import output
 from mpesa_sync.cli.exit_codes import ExitCode
 from mpesa_sync.domain.availability import BarWarning
@@ -22,17 +23,6 @@ CAUSES: Final = 5
 
 THROTTLED: Final = "throttle"
 """The limit of a run that held back for others until its bound; `Run.fault` is then the reason, as shown."""
-
-_OUTCOMES: Final = {
-    "fixed": "fixed",
-    "already_consistent": "right already, somebody else was faster",
-    "stale": "changed again meanwhile, left alone",
-    "vanished": "deleted meanwhile",
-    "quarantined": "quarantined: could not be corrected",
-    "deferred": "not touched",
-}
-_PLANNED: Final = {"deferred": "would be corrected", "quarantined": "would be set aside, see below"}
-"""The same, of a dry run."""
 
 _ASKED: Final = {RunState.PAUSED: "Paused", RunState.CANCELLED: "Cancelled"}
 """How a run ends that somebody else asked to end."""
@@ -71,6 +61,11 @@ def whole(run: Run, *, place: Place, options: RunOptions | None) -> bytes:
     return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
 
 
+def counters(run: Run) -> dict[str, Any]:
+    """Return what `--json` says of a run: its counters, and how many bars outside of a plan are drifted."""
+    return {**msgspec.to_builtins(run.report), "outside": run.outside}
+
+
 def show(run: Run) -> None:
     """Print the report for a person on stdout."""
     text, style = _headline(run)
@@ -82,6 +77,15 @@ def show(run: Run) -> None:
     _show_quarantined(run.records)
     output.result()
     output.results(output.labelled("Next: ", _next(run), indent=6))
+
+
+def elsewhere(run: Run) -> str:
+    """Return where a run is to be seen whose report could not be printed."""
+    if run.is_kept:
+        return f"The run has ended all the same: 'mpesa-sync migrate status {run.report.run}' shows it."
+    if run.report.dry_run:
+        return "Nothing was changed; run it again to see what it says."
+    return "'mpesa-sync migrate status' shows every run that has changed anything."
 
 
 def note_plan(planned: Run, *, makes_schema: bool, mirrors: bool) -> None:
@@ -117,19 +121,16 @@ def planned_changes(run: Run) -> int:
 def _headline(run: Run) -> tuple[str, str]:
     report, code = run.report, exit_code(run)
     if not report.scanned and code is ExitCode.OK:
-        return "There are no bars in this database: nothing to correct.", "yellow"
+        return words.nothing(run), "yellow"
     if report.dry_run and code in (ExitCode.OK, ExitCode.DRIFT):
-        if not report.drifted:
-            return "Dry run: every bar is in sync. Nothing was written.", "green"
-        changes = output.count(planned_changes(run), "bar")
-        return f"Dry run: {changes} would be corrected. Nothing was written.", "yellow"
-    so_far = f"{output.count(report.fixed, 'bar')} corrected so far, and that stays."
+        return words.found(run)
+    so_far = f"{output.count(report.fixed, 'bar')} {words.done(run)} so far, and that stays."
     if code is ExitCode.INTERRUPTED:
         return f"Interrupted: {so_far}", "yellow"
     if report.state in _ASKED and run.fault is None and run.limit is None:
         return f"{_ASKED[report.state]}, as it was asked: {so_far}", "yellow"
     if code is ExitCode.LIMIT:
-        return _limit(run), "red"
+        return _limit(run, so_far), "red"
     if code is ExitCode.ERROR:
         return f"Stopped: {run.fault} {so_far}", "red"
     if code is ExitCode.UNVERIFIED:
@@ -138,45 +139,36 @@ def _headline(run: Run) -> tuple[str, str]:
             "bars found nothing to do.",
             "red",
         )
-    if code is ExitCode.QUARANTINED:
-        left = output.count(report.quarantined, "record")
-        return f"Done, but for {left} in quarantine. Every other bar is in sync, verified.", "yellow"
-    if report.verified is None:
-        return f"Taken back: {output.count(report.fixed, 'bar')} as before.", "green"
-    if run.outside:
-        left = output.count(run.outside, "bar")
-        return f"Done: every bar of the plan is in sync, verified. {left} outside of it drifted.", "yellow"
-    return "Done: every bar is in sync, verified.", "green"
+    return words.ended(run)
 
 
-def _limit(run: Run) -> str:
+def _limit(run: Run, so_far: str) -> str:
     if run.limit == "max_errors":
         quarantined = output.count(run.report.quarantined, "record")
-        return f"Stopped by --max-errors: {quarantined} could not be corrected. What was corrected stays."
+        done = words.done(run)
+        return f"Stopped by --max-errors: {quarantined} could not be {done}. What was {done} stays."
     if run.limit == THROTTLED:
-        fixed = output.count(run.report.fixed, "bar")
-        return f"Stopped, for it has held back long enough: {run.fault}. {fixed} corrected so far, and that stays."
+        return f"Stopped, for it has held back long enough: {run.fault}. {so_far}"
     changes = output.count(planned_changes(run), "bar")
     return f"Refused by --max-changes: {changes} would be corrected. Nothing was written."
 
 
 def _counts(run: Run) -> list[str]:
     report = run.report
-    rows = [
-        f"  {report.scanned:>9,}  bars looked at",
-        f"  {report.consistent:>9,}  in sync",
-        f"  {report.drifted:>9,}  drifted{_directions(run)}",
-    ]
-    for name, words in _OUTCOMES.items():
-        number = getattr(report, name)
-        if report.dry_run:
-            words = _PLANNED.get(name, words)
-        if number:
-            rows.append(f"  {number:>9,}    {words}")
+    if run.kind == words.UNDO:
+        rows = [f"  {report.scanned:>9,}  changed by the run {run.of_run}"]
+    else:
+        rows = [
+            f"  {report.scanned:>9,}  bars looked at",
+            f"  {report.consistent:>9,}  in sync",
+            f"  {report.drifted:>9,}  drifted{_directions(run)}",
+        ]
+    rows += [f"  {number:>9,}    {text}" for number, text in words.outcomes(report, run.kind)]
     if report.verified:
-        but = " but what is set aside" if report.quarantined else ""
-        rows.append(f"  {'verified':>9}  a full pass over all bars found nothing{but}")
-    rows.append(f"  {report.duration_s:>7.1f} s  run {report.run}")
+        rows += output.labelled(
+            f"  {'verified':>9}  ", f"a full pass over all bars found nothing{_but(run)}", indent=13
+        )
+    rows.append(f"  {report.duration_s:>7.1f} s" + (f"  run {report.run}" if run.is_kept else ""))
     return rows
 
 
@@ -185,7 +177,7 @@ def _directions(run: Run) -> str:
     if not (run.hidden or run.exposed or run.legacy_only):
         return ""
     legacy = f", {run.legacy_only:,} in payment_mpesa_enabled alone" if run.legacy_only else ""
-    return f" ({run.hidden:,} hidden, {run.exposed:,} exposed{legacy})"
+    return f"  ({run.hidden:,} hidden, {run.exposed:,} exposed{legacy})"
 
 
 def _left(run: Run) -> str:
@@ -194,6 +186,14 @@ def _left(run: Run) -> str:
         f"In {bars} of them bars.payment_mpesa_enabled differs from it then; --mirror-legacy sets it, too, for an old "
         "customer page that reads it."
     )
+
+
+def _but(run: Run) -> str:
+    """Return what a pass over all bars found that is no work of this run's."""
+    found = ["what is set aside"] if run.report.quarantined else []
+    if run.outside:
+        found.append(f"what is outside of {words.bounds(run)}")
+    return f" but {' and '.join(found)}" if found else ""
 
 
 def _show_warnings(run: Run) -> None:
@@ -218,7 +218,8 @@ def _show_quarantined(records: list[Quarantined]) -> None:
         output.result(f"  {record.bar_id}  {_cause(record)}{tried}")
         output.results(output.labelled("", record.message, indent=4))
     if len(records) > LISTED:
-        output.result(f"  … and {len(records) - LISTED:,} more; 'mpesa-sync migrate quarantine list' has all of them.")
+        more = f"… and {len(records) - LISTED:,} more; 'mpesa-sync migrate quarantine list --json' has all of them."
+        output.results(output.labelled("", more, indent=2))
         causes = Counter(map(_cause, records)).most_common()
         shown = [f"{number:,} × {cause}" for cause, number in causes[:CAUSES]]
         others = sum(number for _, number in causes[CAUSES:])
@@ -233,14 +234,17 @@ def _cause(record: Quarantined) -> str:
 
 def _next(run: Run) -> str:
     code, report = exit_code(run), run.report
-    resume = f"'mpesa-sync migrate resume {report.run}' goes on; what is corrected is not done twice."
+    begin = f"'mpesa-sync migrate undo {run.of_run}'" if run.kind == words.UNDO else "'mpesa-sync migrate'"
+    resume = f"'mpesa-sync migrate resume {report.run}' goes on; what is {words.done(run)} is not done twice."
     if code is ExitCode.OK:
-        return "'mpesa-sync check' looks again whenever you like."
+        return _after(run)
     if report.state is RunState.CANCELLED and run.limit is None:
-        return "'mpesa-sync migrate' begins anew."
+        return f"{begin} begins anew."
     if report.state is RunState.PAUSED:
         return resume if run.fault is None else f"remove what is in the way; then {resume}"
     if code is ExitCode.DRIFT:
+        if run.kind == words.UNDO:
+            return f"{begin} takes them back."
         if run.records and not planned_changes(run):
             return f"'mpesa-sync explain {run.records[0].bar_id}' says what is in the way."
         return "'mpesa-sync migrate' corrects them; 'mpesa-sync check' lists them."
@@ -250,9 +254,25 @@ def _next(run: Run) -> str:
         return "'mpesa-sync check' lists them; run it again with a higher --max-changes if they are right."
     if code is ExitCode.UNVERIFIED:
         return "find the program that writes one field alone ('mpesa-sync explain BAR'), then run it again."
+    return _remove_cause(run, begin)
+
+
+def _after(run: Run) -> str:
+    if run.outside:
+        return f"'mpesa-sync migrate' corrects what is outside of {words.bounds(run)}."
+    if run.kind == words.UNDO:
+        return "'mpesa-sync check' lists what is drifted now."
+    return "'mpesa-sync check' looks again whenever you like."
+
+
+def _remove_cause(run: Run, begin: str) -> str:
+    explain = f"'mpesa-sync explain {run.records[0].bar_id}'" if run.records else ""
+    if run.limit == "max_errors":
+        why = f"{explain} says what is in the way. " if explain else ""
+        if not run.is_kept:
+            return f"{why}Run it again with a higher --max-errors to go on all the same."
+        return f"{why}'{words.resume_command(run.report.run, run.limit)}' goes on, with a higher limit."
     if run.records:
-        return (
-            f"'mpesa-sync explain {run.records[0].bar_id}'; remove the cause, then "
-            "'mpesa-sync migrate quarantine retry'."
-        )
-    return "remove the cause, then run it again; what is corrected is not done twice."
+        again = f"{begin} again" if run.kind == words.UNDO else "'mpesa-sync migrate quarantine retry'"
+        return f"{explain}; remove the cause, then {again}."
+    return f"remove the cause, then run it again; what is {words.done(run)} is not done twice."

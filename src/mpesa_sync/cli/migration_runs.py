@@ -12,6 +12,7 @@ import typer
 
 from mpesa_sync.bootstrap import Opened
 from mpesa_sync.cli import migration_report, output, prompt, report_file
+from mpesa_sync.cli import migration_words as words
 from mpesa_sync.cli.exit_codes import ExitCode
 from mpesa_sync.cli.migrating import (
     NO_TERMINAL,
@@ -245,15 +246,24 @@ def _report(run: StoredRun) -> RunReport:
 
 def _lines(run: StoredRun) -> list[str]:
     report, state = _report(run), control.state_of(run)
+    kind = f"{_KINDS.get(run.kind, run.kind)}{f' of {run.of_run}' if run.of_run else ''}"
     lines = [
         f"{run.id}  {state.value}",
-        f"  {_KINDS.get(run.kind, run.kind)}, by {run.actor}, begun {run.started_at:%Y-%m-%d %H:%M:%S} UTC"
+        f"  {kind}, by {run.actor}, begun {run.started_at:%Y-%m-%d %H:%M:%S} UTC"
         + (f": {run.reason}" if run.reason else ""),
-        f"  {report.settled:,} of {report.drifted:,} drifted bars settled: {report.fixed:,} fixed, "
-        f"{report.quarantined:,} quarantined",
+        _settled(report, run.kind),
     ]
     if run.stopped_by or run.fault:
         lines += output.labelled("  Stopped: ", run.fault or f"by {run.stopped_by}", indent=4)
     if state in (RunState.PAUSED, RunState.INTERRUPTED) or (state is RunState.FAILED and run.stopped_by):
-        lines.append(f"  Go on: mpesa-sync migrate resume {run.id}")
+        lines.append(f"  Go on: {words.resume_command(run.id, run.stopped_by)}")
     return lines
+
+
+def _settled(report: RunReport, kind: str) -> str:
+    settled = f"  {report.settled:,} of {report.drifted:,}"
+    if kind != words.UNDO:
+        return f"{settled} drifted bars settled: {report.fixed:,} fixed, {report.quarantined:,} quarantined"
+    return f"{settled} bars settled: " + "; ".join(
+        f"{number:,} {text}" for number, text in words.outcomes(report, kind)
+    )

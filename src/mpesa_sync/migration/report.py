@@ -179,9 +179,16 @@ class Run(msgspec.Struct, kw_only=True):
     run does not mirror it. `installed`: the schema `mpesa_sync` was absent and was created. `limit`: which limit
     stopped it. `fault`: what paused it, safe to show. `warnings`: counts over all bars. `outside`: bars that are
     drifted and none of this run's, as its verification saw.
+    `kind`: `migrate`, `retry` or `undo`. `is_bound`: it is about chosen bars alone, those of a plan or the quarantine.
+    `of_run`: the run that is undone, or whose quarantined bars alone are retried. `is_kept`: it was written down, so
+    that it can be looked at, resumed, undone.
     """
 
     report: RunReport
+    kind: str = "migrate"
+    of_run: UUID | None = None
+    is_bound: bool = False
+    is_kept: bool = False
     records: list[Quarantined] = msgspec.field(default_factory=list)
     warnings: dict[str, int] = msgspec.field(default_factory=dict)
     hidden: int = 0

@@ -62,7 +62,7 @@ class MigrationRun:
         self._ledger = ledger
         self._tell = progress or (lambda _: None)
         self._stop = stop or asyncio.Event()
-        self._run = Run(report=ledger.report)
+        self._run = Run(report=ledger.report, kind=ledger.kind, of_run=scope.of_run, is_bound=scope.is_bound)
 
     async def run(self) -> Run:
         """Go through all phases, or those that are left of a run taken over, and return how it ended.
@@ -203,6 +203,7 @@ class MigrationRun:
         """Count what was not reached, and write down how the run ended."""
         run, report = self._run, self._run.report
         if self._ledger.is_open:
+            run.is_kept = True
             try:
                 await self._aside()
             except MpesaSyncError as fault:

@@ -49,6 +49,7 @@ class Scope(ABC):
     """The bars of a run.
 
     `is_verified`: it ends with a pass over all bars. `is_bound`: it corrects nothing else that such a pass finds.
+    `of_run`: it is about bars that this other run has met, or changed.
 
     Arguments:
         mirrors: bars belong to it also where `payment_mpesa_enabled` alone is not as the authority.
@@ -56,6 +57,7 @@ class Scope(ABC):
 
     is_verified = True
     is_bound = False
+    of_run: UUID | None = None
 
     def __init__(self, database: Database, *, mirrors: bool = False) -> None:
         self._db = database
@@ -179,13 +181,17 @@ class ChosenBars(Scope):
 
     Arguments:
         bar_ids: the bars.
+        of_run: the run that met them last, where only such are meant.
     """
 
     is_bound = True
 
-    def __init__(self, database: Database, bar_ids: Sequence[UUID], *, mirrors: bool = False) -> None:
+    def __init__(
+        self, database: Database, bar_ids: Sequence[UUID], *, of_run: UUID | None = None, mirrors: bool = False
+    ) -> None:
         super().__init__(database, mirrors=mirrors)
         self._bar_ids = bar_ids
+        self.of_run = of_run
 
     async def look(self, *, accept_stale_authority: bool) -> Look:
         """Return which of them are drifted; the others are at rest."""
@@ -245,7 +251,7 @@ class ChangedBars(Scope):
 
     def __init__(self, database: Database, of_run: UUID) -> None:
         super().__init__(database)
-        self._of_run = of_run
+        self._undone = self.of_run = of_run
 
     async def look(self, *, accept_stale_authority: bool) -> Look:
         """Return the run's bars with what it left, and what was there before it."""
@@ -253,7 +259,7 @@ class ChangedBars(Scope):
         async def ask() -> Candidates:
             candidates = Candidates()
             async with self._db.reading() as connection:
-                for bar_id, left, before in await candidates_of.undoable(connection, self._of_run):
+                for bar_id, left, before in await candidates_of.undoable(connection, self._undone):
                     candidates.add(bar_id, left, before)
             return candidates
 

@@ -228,7 +228,7 @@ class MpesaMigrationService:
         """
         options = (options or RunOptions()).checked()
         bars = await quarantined_bars(self._db, run_id)
-        scope = ChosenBars(self._db, bars, mirrors=options.mirror_legacy)
+        scope = ChosenBars(self._db, bars, of_run=run_id, mirrors=options.mirror_legacy)
         return await self._new(scope, options, progress, stop, kind="retry")
 
     def _scope_of(self, stored: StoredRun, *, mirrors: bool) -> Scope:
