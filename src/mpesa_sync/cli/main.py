@@ -77,6 +77,9 @@ def main(arguments: list[str]) -> int:
     except MpesaSyncError as exc:
         _expected(exc, invocation)
         return of_error(exc)
+    except output.ResultLost as exc:
+        output.note(f"Error: {exc}", "red")
+        return ExitCode.ERROR
     except (KeyboardInterrupt, typer.Abort):
         answer = ExitCode.INTERRUPTED
     except Exception as exc:  # noqa: BLE001 - the last resort: a person gets words, not a traceback

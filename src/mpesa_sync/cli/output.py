@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
@@ -23,6 +25,10 @@ _PASSWORD_PARAMETER: Final = re.compile(r"((?:password|sslpassword)=)[^\s&'\"]*"
 _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
+class ResultLost(Exception):
+    """The result cannot be written to stdout: its disk is full, or who reads it is gone."""
+
+
 def result(text: str = "", style: str | None = None) -> None:
     """Print one line of the result on stdout.
 
@@ -30,7 +36,8 @@ def result(text: str = "", style: str | None = None) -> None:
         text: the line; control characters in it, as a bar's name may hold, are made visible.
         style: of rich, such as `bold` or `red`; counts on a terminal only, and not under `NO_COLOR`.
     """
-    _write(sys.stdout, text, style)
+    with _or_lost():
+        _write(sys.stdout, text, style)
 
 
 def results(lines: Iterable[str]) -> None:
@@ -46,9 +53,23 @@ def note(text: str, style: str | None = None) -> None:
 
 def json_result(value: Any) -> None:
     """Print the result as one line of JSON on stdout, UTF-8 whatever the terminal speaks."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")
-    sys.stdout.buffer.flush()
+    content = msgspec.json.encode(value) + b"\n"
+    with _or_lost():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _or_lost() -> Iterator[None]:
+    """Raise `ResultLost` where stdout takes no more; what it holds back still is dropped, or it would fail again."""
+    try:
+        yield
+    except OSError as exc:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        raise ResultLost(f"the result could not be written ({exc.strerror}).") from exc
 
 
 def _write(stream: TextIO, text: str, style: str | None) -> None:
