@@ -40,6 +40,8 @@ async def test_the_whole_life_on_a_platform(platform_url: str, platform: Any) ->
         "Run 'mpesa-sync migrate' to correct them; guards keep the rest.",
     ]
     assert cli("migrate", "--yes", url=platform_url).code == 0
+    assert cli("guard", "status", "--json", url=platform_url).json["hits"] == {"carried": 0, "healed": 0, "logged": 0}
+    assert "Hits       none" in cli("guard", "status", url=platform_url).out
     again = cli("guard", "install", "--yes", url=platform_url)
     assert (again.code, again.out.splitlines()) == (
         0,
@@ -60,7 +62,7 @@ async def test_the_whole_life_on_a_platform(platform_url: str, platform: Any) ->
     assert (found["state"], found["mode"], found["hits"], len(found["triggers"])) == (
         "installed",
         "heal",
-        {"healed": 1},
+        {"carried": 0, "healed": 1, "logged": 0},
         7,
     )
     assert [UUID(hit["bar_id"]) for hit in found["last_hits"]] == [bar]
@@ -76,7 +78,8 @@ async def test_a_guard_that_does_not_stand_is_named(guarded_url: str, guarded_sq
     await guarded_sql.execute("alter table public.bars disable trigger mpesa_sync_guard_update")
     found = cli("guard", "status", url=guarded_url)
     assert found.code == 2
-    assert "NOT as they must be: disabled" in found.out
+    assert found.out.splitlines()[0] == "Guards     NOT as they must be: disabled"
+    assert "disabled; see 'mpesa-sync guard status'" in " ".join(cli("db", "status", url=guarded_url).out.split())
     assert "mpesa_sync_guard_update on public.bars: disabled" in found.out
     assert cli("db", "status", "--json", url=guarded_url).json["guards"] == {
         "state": "disabled",

@@ -179,13 +179,13 @@ async def _status(connection: Any, guarded: GuardStatus) -> Status:
         mode=guarded.mode,
         triggers=[Trigger(one.table, one.name, one.state) for one in guarded.triggers],
         notices=guarded.notices,
-        hits=await stored.counts(connection) if readable else None,
+        hits=dict.fromkeys(stored.HIT_KINDS, 0) | await stored.counts(connection) if readable else None,
         last_hits=[msgspec.convert(hit, Hit, from_attributes=True) for hit in last],
     )
 
 
 def _lines(found: Status) -> Iterator[str]:
-    yield from labelled("Guards", guard_words(found.state, found.mode))
+    yield from labelled("Guards", guard_words(found.state, found.mode, more=""))
     if found.mode is not None or found.state != GuardState.MISSING:
         for trigger in found.triggers:
             if trigger.state != GuardState.INSTALLED:
@@ -196,7 +196,7 @@ def _lines(found: Status) -> Iterator[str]:
     yield from labelled("Notices", "every change is announced" if found.notices else "off")
     if found.hits is None:
         return
-    counted = [f"{number:,} {kind}" for kind, number in sorted(found.hits.items())]
+    counted = [f"{number:,} {kind}" for kind, number in sorted(found.hits.items()) if number]
     yield from labelled("Hits", ", ".join(counted) or "none")
     for hit in found.last_hits:
         yield " " * _INDENT + _hit_words(hit)

@@ -204,13 +204,13 @@ def _lines(found: Status) -> Iterator[str]:
         yield from labelled("Warning", f"policies on user_bars may let a user give itself a venue: {policies}")
 
 
-def guard_words(state: str, mode: str | None) -> str:
-    """Return how the guards stand, as a person reads it."""
+def guard_words(state: str, mode: str | None, *, more: str = "; see 'mpesa-sync guard status'") -> str:
+    """Return how the guards stand, as a person reads it; `more` names what says more where they do not."""
     if state == GuardState.INSTALLED:
         return f"on, mode {mode}" if mode else "on"
     if mode is None and state == GuardState.MISSING:
         return "off; 'mpesa-sync guard install' puts them on the platform's tables"
-    return f"NOT as they must be: {state}; see 'mpesa-sync guard status'"
+    return f"NOT as they must be: {state}{more}"
 
 
 def _installed(ours: Installation) -> str:

@@ -81,6 +81,9 @@ _ROW, _INSERT, _DELETE, _UPDATE, _TRUNCATE = 1, 4, 8, 16, 32
 """Bits of `pg_trigger.tgtype`."""
 
 
+HIT_KINDS: Final = ("carried", "healed", "logged")
+
+
 class GuardMode(StrEnum):
     """What becomes of a direct write to `bars.mpesa_enabled` that disagrees with the credentials (G2)."""
 
