@@ -35,6 +35,9 @@ def test_a_plan_is_never_written_over_anything(tmp_path: Path) -> None:
     for name in ("full", "empty", "link"):
         with pytest.raises(InvalidInput, match=r"--plan-out: .* exists already"):
             require_new(tmp_path / name)
+    for path in (tmp_path / "no" / "plan", tmp_path / "full" / "plan", tmp_path / ("x" * 300), Path("a\0")):
+        with pytest.raises(InvalidInput, match=r"--plan-out: .* cannot be written"):
+            require_new(path)
     require_new(tmp_path / "none")
     assert (tmp_path / "full").read_text() == "mine"
     assert not (tmp_path / "none").exists()

@@ -120,6 +120,7 @@ def migrate(
         raise ConfigurationError(
             ["--plan says itself what is done: give neither --plan-out nor --authority nor --mirror-legacy with it"]
         )
+    migration_plan.require_apart(plan_out, report)
     options = RunOptions(
         dry_run=dry_run or plan_out is not None,
         batch_size=batch_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from mpesa_sync.cli import output
 from mpesa_sync.cli.migrating import carried_out
 from mpesa_sync.db import plan_identity
 from mpesa_sync.db.plan_identity import DatabaseIdentity
-from mpesa_sync.errors import InvalidInput
+from mpesa_sync.errors import ConfigurationError, InvalidInput
 from mpesa_sync.migration.options import RunOptions
 from mpesa_sync.migration.plan_file import Plan, PlanHeader, PlanWriter
 from mpesa_sync.migration.plan_file import read as read_file
@@ -20,6 +21,16 @@ from mpesa_sync.migration.plan_format import PlannedBar
 from mpesa_sync.migration.plan_writer import WRITE_OPTION, require_new
 from mpesa_sync.migration.report import InconsistentRecord, Progress, Run, RunState
 from mpesa_sync.migration.service import MpesaMigrationService
+
+
+def require_apart(plan: Path | None, report: Path | None) -> None:
+    """Refuse one file for both.
+
+    Raises:
+        ConfigurationError: --plan-out and --report name the same.
+    """
+    if plan is not None and report is not None and os.path.realpath(plan) == os.path.realpath(report):
+        raise ConfigurationError([f"--plan-out and --report both name {plan}: give each a file of its own"])
 
 
 async def write(opened: Opened, options: RunOptions, path: Path) -> Run:

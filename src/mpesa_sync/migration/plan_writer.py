@@ -18,13 +18,13 @@ _BUFFER: Final = 1 << 16
 
 
 def require_new(path: Path) -> None:
-    """Refuse a file that is there, before a long look: what is to be written needs a new one.
+    """Refuse a file that cannot be made, before a long look; nothing is left of the attempt.
 
     Raises:
-        InvalidInput: it exists.
+        InvalidInput: it exists, or its folder is missing or takes none.
     """
-    if os.path.lexists(path):
-        raise _exists(path)
+    os.close(_made(path))
+    path.unlink()
 
 
 class PlanWriter:
@@ -44,12 +44,7 @@ class PlanWriter:
         self._count = 0
         self._last = b""
         self._finished = False
-        try:
-            self._descriptor = os.open(path, _FLAGS, 0o600)
-        except FileExistsError:
-            raise _exists(path) from None
-        except (OSError, ValueError) as exc:
-            raise InvalidInput(WRITE_OPTION, f"{path} cannot be written: {words_of(exc)}") from None
+        self._descriptor = _made(path)
         self._made = os.fstat(self._descriptor)
         self._write(header)
 
@@ -122,5 +117,12 @@ class PlanWriter:
             pass  # it is gone, or what is left of it reads as cut off
 
 
-def _exists(path: Path) -> InvalidInput:
-    return InvalidInput(WRITE_OPTION, f"{path} exists already and is not written over; name another file")
+def _made(path: Path) -> int:
+    """Make the file and return its descriptor."""
+    try:
+        return os.open(path, _FLAGS, 0o600)
+    except FileExistsError:
+        reason = "exists already and is not written over; name another file"
+    except (OSError, ValueError) as exc:
+        reason = f"cannot be written: {words_of(exc)}"
+    raise InvalidInput(WRITE_OPTION, f"{path} {reason}")
