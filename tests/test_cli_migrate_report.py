@@ -31,6 +31,7 @@ async def test_the_report_file_holds_everything_and_is_private(database_url: str
     ended = cli("migrate", "--yes", "--report", str(file), url=database_url)
     assert ended.code == 3
     assert "… and 2 more" in ended.out
+    assert "'mpesa-sync migrate quarantine list --json' has all of them" in " ".join(ended.out.split())
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     kept = json.loads(file.read_text())
     assert kept["exit_code"] == 3
@@ -53,6 +54,18 @@ async def test_a_report_file_is_never_written_over(database_url: str, tmp_path: 
     assert (full.read_text(), empty.read_text()) == ("mine", "")
     assert cli("migrate", "--yes", "--report", str(empty), url=database_url).code == 0
     assert json.loads(empty.read_text())["report"]["state"] == "done"
+
+
+async def test_a_file_that_cannot_be_is_refused_before_the_look(empty_database_url: str, tmp_path: Path) -> None:
+    """Spec 6: here the look itself would fail, with 1; one file for the plan and the report is said to be one."""
+    plan, other = tmp_path / "plan", tmp_path / "other"
+    other.symlink_to(tmp_path, target_is_directory=True)
+    ended = cli("migrate", "--plan-out", str(tmp_path / "no" / "plan"), url=empty_database_url)
+    assert (ended.code, "cannot be written: No such file or directory" in ended.err) == (64, True), ended.err
+    both = cli("migrate", "--plan-out", str(plan), "--report", str(other / "plan"), url=empty_database_url)
+    assert (both.code, f"--plan-out and --report both name {plan}" in both.err) == (64, True), both.err
+    assert cli("migrate", "--plan-out", str(plan), url=empty_database_url).code == 1
+    assert not plan.exists()
 
 
 def test_a_report_file_that_was_made_for_nothing_is_removed(tmp_path: Path) -> None:
@@ -105,6 +118,7 @@ def test_every_ending_has_words_and_a_next_command(capsys: pytest.CaptureFixture
         run_of(fault="Gone.", state=RunState.FAILED, quarantined=1, records=[record]),
         run_of(limit="max_changes", state=RunState.CANCELLED, deferred=3),
         run_of(limit="max_errors", state=RunState.FAILED, quarantined=1, records=[record]),
+        run_of(limit="max_errors", state=RunState.FAILED, is_kept=True, quarantined=1, records=[record]),
         run_of(limit="throttle", fault="4 sessions wait for locks", state=RunState.FAILED),
         run_of(state=RunState.INTERRUPTED),
         run_of(dry_run=True, state=RunState.PLANNED, drifted=1, quarantined=1, records=[record]),

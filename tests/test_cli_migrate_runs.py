@@ -198,6 +198,63 @@ async def test_an_undo_speaks_of_what_it_takes_back(database_url: str, sql: Any)
     assert "3 of 3 drifted bars settled: 3 fixed, 0 quarantined" in listed
 
 
+async def test_a_run_stopped_by_max_errors_goes_on_with_a_higher_limit(database_url: str, sql: Any) -> None:
+    """R2.4: what it was begun with holds unless another is given, and the command that is named gives another."""
+    await add_drift(sql, exposed=3)
+    await sql.execute("alter table bars add constraint shown check (mpesa_enabled)")
+    stopped = cli("migrate", "--yes", "--batch-size", "1", "--max-errors", "0", url=database_url)
+    run = await sql.fetchval(_RUN)
+    assert (stopped.code, "run " + run in stopped.out) == (6, True)
+    goes_on = f"mpesa-sync migrate resume {run} --max-errors N"
+    assert f"'{goes_on}' goes on, with a higher limit." in " ".join(stopped.out.split())
+    assert f"Go on: {goes_on}\n" in cli("migrate", "status", url=database_url).out
+    assert cli("migrate", "resume", run, url=database_url).code == 6
+    resumed = cli("migrate", "resume", run, "--max-errors", "3", "--json", url=database_url)
+    assert (resumed.code, counts(resumed)["quarantined"]) == (3, 3), resumed.err
+    assert " ".join(cli("migrate", "resume", "--help").out.split()).count("as the run was begun with") == 2
+
+
+async def test_the_whole_quarantine_can_be_listed(database_url: str, sql: Any) -> None:
+    """R2.4: a person sees the oldest 50 and how to see all, a program sees all of them."""
+    await add_drift(sql, exposed=3)
+    await sql.execute("alter table bars add constraint shown check (mpesa_enabled)")
+    assert cli("migrate", "--yes", url=database_url).code == 3
+    await sql.execute(
+        "insert into mpesa_sync.migration_quarantine (bar_id, run_id, code, message, attempts) "
+        "select gen_random_uuid(), run_id, code, message, 1 from mpesa_sync.migration_quarantine, "
+        "generate_series(1, 1000) where id = (select min(id) from mpesa_sync.migration_quarantine)"
+    )
+    inside = {str(row["bar_id"]) for row in await sql.fetch("select bar_id from mpesa_sync.migration_quarantine")}
+    found = cli("migrate", "quarantine", "list", "--json", url=database_url)
+    assert (found.json["total"], {record["bar_id"] for record in found.json["records"]}) == (1003, inside)
+    assert len(found.json["records"]) == 1003
+    listed = cli("migrate", "quarantine", "list", url=database_url)
+    assert sum(bar in listed.out for bar in inside) == 50
+    assert "There are 1,003; these are the oldest 50. --limit 1003 lists all of them." in listed.err
+    everything = cli("migrate", "quarantine", "list", "--limit", "1003", url=database_url)
+    assert sum(bar in everything.out for bar in inside) == 1003
+    few = cli("migrate", "quarantine", "list", "--limit", "2", "--json", url=database_url)
+    assert [len(few.json["records"]), few.json["total"]] == [2, 1003]
+
+
+def test_before_the_first_run_there_is_none(platform_url: str) -> None:
+    """R2: `migrate` makes what it keeps runs in, so its absence is no fault; a run that is named is one."""
+    shown = cli("migrate", "status", url=platform_url)
+    assert (shown.code, shown.out) == (0, "There has been no run here.\n"), shown.err
+    assert cli("migrate", "status", "--json", url=platform_url).json == {"runs": []}
+    assert cli("migrate", "status", "6f7d8a52", url=platform_url).code == 1
+
+
+async def test_a_run_that_is_not_kept_is_not_named(database_url: str, sql: Any) -> None:
+    """R2: `migrate status` knows nothing of a dry run or one that --max-changes refused."""
+    await add_drift(sql, hidden=2)
+    for option in (("--dry-run",), ("--yes", "--max-changes", "1")):
+        assert " s\n" in (said := cli("migrate", *option, url=database_url).out)
+        assert " s  run " not in said
+    done = cli("migrate", "--yes", url=database_url).out
+    assert f" s  run {await sql.fetchval(_RUN)}\n" in done
+
+
 async def test_a_run_is_taken_back(database_url: str, sql: Any) -> None:
     """R2: a dry run says how many bars; without a terminal it needs --yes; the flags are as before."""
     await add_drift(sql, hidden=2, exposed=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 import msgspec
@@ -37,6 +37,16 @@ from mpesa_sync.migration.service import MpesaMigrationService
 OfRun = Annotated[
     str | None,
     typer.Option("--run", metavar="RUN", help="Only what this run met last.", show_default=False),
+]
+
+
+LISTED: Final = 50
+_PAGE: Final = 1_000
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", min=1, metavar="N", help="How many at most.", show_default=f"{LISTED}, with --json all of them"
+    ),
 ]
 
 
@@ -80,7 +90,7 @@ def add_to(app: typer.Typer) -> None:
 def list_(
     context: typer.Context,
     run: OfRun = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, metavar="N", help="How many at most.")] = 50,
+    limit: Limit = None,
     as_json: AsJson = False,
     database_url: DatabaseUrl = None,
 ) -> int:
@@ -90,7 +100,8 @@ def list_(
         run_id = await _run_of(opened, run)
         async with opened.database.reading() as connection:
             total = await quarantine.count(connection, run_id=run_id)
-            found = await quarantine.page(connection, run_id=run_id, limit=limit)
+        most = total if as_json else LISTED
+        found = await _first(opened, run_id, most if limit is None else limit)
         if as_json:
             output.json_result(QuarantineList(total, [_document(one) for one in found]))
         elif not found:
@@ -98,7 +109,7 @@ def list_(
         for one in [] if as_json else found:
             output.results(_lines(one))
         if total > len(found):
-            output.note(f"There are {total:,}: give --limit, at most 1000.")
+            output.note(f"There are {total:,}; these are the oldest {len(found):,}. --limit {total} lists all of them.")
         return ExitCode.QUARANTINED if total else ExitCode.OK
 
     return on_database(context, database_url, work)
@@ -144,6 +155,20 @@ async def _run_of(opened: Opened, text: str | None) -> UUID | None:
     async with opened.database.reading() as connection:
         await require_installed(connection)
     return None if text is None else (await control.named(opened.database, text)).id
+
+
+async def _first(opened: Opened, run_id: UUID | None, most: int) -> list[SetAside]:
+    """Return the oldest entries, at most `most`; each page is a short look of its own."""
+    found: list[SetAside] = []
+    while len(found) < most:
+        async with opened.database.reading() as connection:
+            page = await quarantine.page(
+                connection, run_id=run_id, after=found[-1].id if found else 0, limit=min(_PAGE, most - len(found))
+            )
+        if not page:
+            break
+        found += page
+    return found
 
 
 def _document(one: SetAside) -> QuarantinedBar:

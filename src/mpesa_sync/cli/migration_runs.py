@@ -18,8 +18,6 @@ from mpesa_sync.cli.migrating import (
     NO_TERMINAL,
     Actor,
     AsJsonLine,
-    BatchSize,
-    MaxErrors,
     Reason,
     ReportPath,
     Yes,
@@ -30,9 +28,10 @@ from mpesa_sync.cli.migrating import (
 )
 from mpesa_sync.cli.options import AsJson, DatabaseUrl, examples
 from mpesa_sync.cli.session import login, on_database, require_installed
+from mpesa_sync.db import migrations
 from mpesa_sync.db.runs import LEASE_S, StoredRun
 from mpesa_sync.migration import control
-from mpesa_sync.migration.options import RunOptions
+from mpesa_sync.migration.options import MAX_BATCH_SIZE, RunOptions
 from mpesa_sync.migration.report import RunReport, RunState
 from mpesa_sync.migration.service import MpesaMigrationService
 from mpesa_sync.refusals import RunUnderWay
@@ -44,6 +43,28 @@ _EVERY_S: Final = 0.5
 RunId = Annotated[
     str,
     typer.Argument(metavar="RUN", help="The run's id, or as much of its beginning as is unique.", show_default=False),
+]
+_AS_BEGUN: Final = "as the run was begun with"
+SameBatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        metavar="N",
+        min=1,
+        max=MAX_BATCH_SIZE,
+        help="Bars in one transaction.",
+        show_default=_AS_BEGUN,
+    ),
+]
+SameMaxErrors = Annotated[
+    int | None,
+    typer.Option(
+        "--max-errors",
+        metavar="N",
+        min=0,
+        help="Stop once more records than this have failed, from the run's beginning.",
+        show_default=_AS_BEGUN,
+    ),
 ]
 MaybeRunId = Annotated[str | None, typer.Argument(metavar="RUN", help="Only this run.", show_default=False)]
 
@@ -89,9 +110,7 @@ def status(
     """Show the last runs of the migration, or one. Changes nothing."""
 
     async def work(opened: Opened) -> ExitCode:
-        await _require_installed(opened)
-        database = opened.database
-        found = await control.latest(database) if run is None else [await control.named(database, run)]
+        found = await _runs(opened, run)
         if as_json:
             output.json_result(RunList([_document(one) for one in found]))
         elif not found:
@@ -128,8 +147,8 @@ def cancel(context: typer.Context, run: RunId, database_url: DatabaseUrl = None)
 def resume(
     context: typer.Context,
     run: RunId,
-    batch_size: BatchSize = None,
-    max_errors: MaxErrors = None,
+    batch_size: SameBatchSize = None,
+    max_errors: SameMaxErrors = None,
     report: ReportPath = None,
     as_json: AsJsonLine = False,
     database_url: DatabaseUrl = None,
@@ -188,6 +207,17 @@ def undo(
         return finished(opened, ended, options=options, file=None, as_json=as_json)
 
     return on_database(context, database_url, work, log_level=log_level())
+
+
+async def _runs(opened: Opened, run: str | None) -> list[StoredRun]:
+    """Return the run that is named, or the last ones: none before the first, which makes what they are kept in."""
+    if run is not None:
+        return [await _named(opened, run)]
+    async with opened.database.reading() as connection:
+        if (await migrations.state(connection)).applied is None:
+            return []
+    await _require_installed(opened)
+    return await control.latest(opened.database)
 
 
 async def _require_installed(opened: Opened) -> None:
