@@ -294,6 +294,5 @@ def _settled(report: RunReport, kind: str) -> str:
     settled = f"  {report.settled:,} of {report.drifted:,}"
     if kind != words.UNDO:
         return f"{settled} drifted bars settled: {report.fixed:,} fixed, {report.quarantined:,} quarantined"
-    return f"{settled} bars settled: " + "; ".join(
-        f"{number:,} {text}" for number, text in words.outcomes(report, kind)
-    )
+    counted = "; ".join(f"{number:,} {text}" for number, text in words.outcomes(report, kind))
+    return f"{settled} bars settled: {counted or 'none yet'}"
