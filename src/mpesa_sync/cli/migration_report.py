@@ -177,7 +177,7 @@ def _directions(run: Run) -> str:
     if not (run.hidden or run.exposed or run.legacy_only):
         return ""
     legacy = f", {run.legacy_only:,} in payment_mpesa_enabled alone" if run.legacy_only else ""
-    return f"  ({run.hidden:,} hidden, {run.exposed:,} exposed{legacy})"
+    return f" ({run.hidden:,} hidden, {run.exposed:,} exposed{legacy})"
 
 
 def _left(run: Run) -> str:
