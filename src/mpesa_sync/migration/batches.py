@@ -113,7 +113,7 @@ class Batches:
             yield await self._tried(batch)
             return
         except _TookTooLong:
-            pass
+            pass  # halved below, as what fails for its rows is
         except (DatabaseFault, SchemaError) as fault:
             if await self._is_of_the_whole(fault):
                 raise
