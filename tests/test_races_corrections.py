@@ -126,7 +126,7 @@ async def test_our_correction_makes_no_drift_wherever_the_same_writer_cuts_in(
     paired = len(writes) > 1
     all_played = []
     async with sessions(database_url, 2) as (us, they):
-        for position in range(8):
+        for position in range(7):
             bar = await add_bar(sql, **state)
             plan = [(bar, state["sandbox"])]
             played = await play((us, they), sql, bar, corrections.correct(us, plan), writes, position)
@@ -238,7 +238,7 @@ async def test_our_switch_is_as_asked_right_after_its_commit_whoever_cuts_in(
 
 
 async def test_the_lock_statements_are_the_ones_that_the_correction_executes(database_url: str, sql: Any) -> None:
-    """races.md: one order, credentials, bars, new credentials; then the decision in a statement of its own."""
+    """races.md: one order, credentials, then bars; then the decision in a statement of its own."""
     bar = await add_bar(sql, **HIDDEN)
     executed = []
     async with sessions(database_url, 1) as (us,):
@@ -251,7 +251,6 @@ async def test_the_lock_statements_are_the_ones_that_the_correction_executes(dat
         session.BATCH.sql,
         statements.LOCK_CREDENTIALS_OF_BARS,
         statements.LOCK_BARS,
-        statements.LOCK_NEW_CREDENTIALS_OF_BARS,
         statements.CORRECT_BARS,
         statements.DEFERRED_SPEAK,
         detection.STILL_DRIFTED,

@@ -94,12 +94,12 @@ class _WithoutNewRows:
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self.fetch = connection.fetch
+        self.fetch, self.execute = connection.fetch, connection.execute
 
-    async def execute(self, query: str, *args: Any) -> Any:
+    async def fetchval(self, query: str, *args: Any) -> Any:
         if query == statements.LOCK_NEW_CREDENTIALS_OF_BARS:
-            return await self._connection.execute("select 1")
-        return await self._connection.execute(query, *args)
+            query = "select count(*) from public.mpesa_credentials where tenant_id = any($1::uuid[])"
+        return await self._connection.fetchval(query, *args)
 
 
 async def ours_locked_once(connection: Any, bars: Sequence[UUID]) -> set[UUID]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 BATCH: Final = """
@@ -36,8 +35,7 @@ is, there is nothing of it to take back."""
 _CANDIDATES: Final = ("run_id", "round", "bar_id", "expected", "target")
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One bar that a run is to correct: to `target`, while `expected` is what decides."""
 
     bar_id: UUID

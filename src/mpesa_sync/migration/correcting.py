@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Final
 
 from mpesa_sync.db import pressure
+from mpesa_sync.db.candidates import Candidate
 from mpesa_sync.db.patience import patiently
 from mpesa_sync.db.pool import Database
 from mpesa_sync.db.pressure import Pressure
@@ -15,7 +16,7 @@ from mpesa_sync.migration.ledger import Ledger
 from mpesa_sync.migration.options import RunOptions
 from mpesa_sync.migration.pace import Pace
 from mpesa_sync.migration.report import Progress
-from mpesa_sync.migration.sizing import BatchSize
+from mpesa_sync.migration.sizing import MOST, BatchSize
 from mpesa_sync.migration.throttle import Throttle
 from mpesa_sync.monitoring import logs
 from mpesa_sync.monitoring.names import Event
@@ -23,6 +24,25 @@ from mpesa_sync.monitoring.names import Event
 _log: Final = logs.get("migration")
 _LOOK_EVERY_S: Final = 1.0
 """How often it is asked how others fare; a batch takes 150 ms."""
+
+_READ: Final = 2 * MOST
+"""How many candidates are read at once: they do not change in a round, and reading them costs each batch less so."""
+
+
+class _Upcoming:
+    """The candidates of a round behind what is settled, read ahead of the batches."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._read: list[Candidate] = []
+
+    async def take(self, size: int) -> list[Candidate]:
+        """Return the next ones, at most `size`; none where the round is done."""
+        if len(self._read) < size:
+            last = self._read[-1].bar_id if self._read else self._ledger.cursor
+            self._read += await self._ledger.candidates(last, _READ)
+        taken, self._read = self._read[:size], self._read[size:]
+        return taken
 
 
 class Correcting:
@@ -67,9 +87,9 @@ class Correcting:
             RunUnderWay: the run is another process's.
             MpesaSyncError: a fault of the whole.
         """
-        clock = self._db.clock
+        clock, upcoming = self._db.clock, _Upcoming(self._ledger)
         self._say()
-        while batch := await self._ledger.batch(self._size.size):
+        while batch := await upcoming.take(self._size.size):
             self._check()
             if not await self._others_are_well():
                 return self._reason

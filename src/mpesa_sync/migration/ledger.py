@@ -147,12 +147,12 @@ class Ledger:
         self._take(report)
         self.round, self.cursor, self.total = number, None, len(candidates)
 
-    async def batch(self, size: int) -> list[Candidate]:
-        """Return the next candidates, at most `size`; none where the round is done."""
+    async def candidates(self, after: UUID | None, most: int) -> list[Candidate]:
+        """Return the next candidates of the round behind one of them, at most so many; none where that was the last."""
 
         async def ask() -> list[Candidate]:
             async with self._db.reading() as connection:
-                return await candidates_of.after(connection, self.run_id, self.round, self.cursor, size)
+                return await candidates_of.after(connection, self.run_id, self.round, after, most)
 
         return await patiently(self._db, ask)
 

@@ -32,7 +32,7 @@ select count(*) from (
 """Rows that came while we waited for `bars`; nowait, because this is out of the one order."""
 CORRECT_BARS: Final = """
 with truth as materialized (
-  select b.id, b.mpesa_enabled as previous, w.expected, a.authority,
+  select b.id, b.ctid as place, b.mpesa_enabled as previous, w.expected, a.authority, a.seen,
          not $4 and (b.id = any($6::uuid[]) or not a.has_rows and coalesce(
            nullif(btrim(o.mpesa_consumer_key_encrypted), ''),
            nullif(btrim(o.mpesa_consumer_secret_encrypted), ''),
@@ -40,9 +40,11 @@ with truth as materialized (
     from unnest($2::uuid[], $3::boolean[]) as w (id, expected)
     join public.bars b on b.id = w.id
    cross join lateral (
-     select coalesce(bool_or(c.is_active), false) as authority, count(*) > 0 as has_rows
+     select coalesce(bool_or(c.is_active) filter (where e.counts), false) as authority,
+            coalesce(bool_or(e.counts), false) as has_rows, count(*) as seen
        from public.mpesa_credentials c
-      where c.tenant_id = b.id and c.environment in ('sandbox', 'production')
+      cross join lateral (select c.environment in ('sandbox', 'production') as counts) e
+      where c.tenant_id = b.id
    ) a
    cross join (
      select null::text as mpesa_consumer_key_encrypted, null::text as mpesa_consumer_secret_encrypted,
@@ -53,11 +55,13 @@ with truth as materialized (
      select mpesa_consumer_key_encrypted::text, mpesa_consumer_secret_encrypted::text, mpesa_passkey_encrypted::text
        from (select b.*) present
    ) o
+), held as materialized (
+  select coalesce(sum(seen), 0) = $7::bigint as is_whole from truth
 ), changed as (
   update public.bars b set mpesa_enabled = t.authority
     from truth t
-   where b.id = t.id and coalesce(t.previous, false) <> t.authority and t.authority = t.expected
-     and not t.stale_authority
+   where b.ctid = t.place and b.id = t.id and coalesce(t.previous, false) <> t.authority and t.authority = t.expected
+     and not t.stale_authority and (select is_whole from held)
   returning b.id, t.previous, t.authority
 ), journalled as (
   insert into mpesa_sync.migration_journal (run_id, bar_id, previous, current)
@@ -74,13 +78,15 @@ with truth as materialized (
            where e.state <> 'resolved' and e.kind = any($5::text[]) for update of e skip locked) open
    where a.id = open.id
 )
-select t.id, t.previous, t.expected, t.authority, t.stale_authority, c.id is not null as changed
+select t.id, t.previous, t.expected, t.authority, t.stale_authority, c.id is not null as changed,
+       (select is_whole from held) as is_whole
   from truth t left join changed c on c.id = t.id
 """
 """Correct locked bars in one statement, which decides anew: a bar is written only while it still is drifted in the
-direction expected. $1 run, $2 bars, $3 the authority expected of each, $4 whether stale authority is accepted, $5 the
-kinds of alerts that a correction answers, $6 those of the bars whose secrets are known to differ. Each bar written gets
-a new version and sends its notice (facts/live.md)."""
+direction expected, and none at all where it sees other credentials than were locked. $1 run, $2 bars, $3 the authority
+expected of each, $4 whether stale authority is accepted, $5 the kinds of alerts that a correction answers, $6 those of
+the bars whose secrets are known to differ, $7 how many credentials of these bars are locked. Each bar written gets a
+new version and sends its notice (facts/live.md). A locked bar stays in its place, so it is found there."""
 TAKE_BACK_BARS: Final = """
 with held as materialized (
   select b.id, b.mpesa_enabled as now, w.expected, w.target

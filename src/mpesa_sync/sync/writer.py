@@ -15,7 +15,7 @@ from mpesa_sync.db import detection, failpoints
 from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.domain.bars import BarFacts, CredentialsRow
 from mpesa_sync.domain.credentials import Environment
-from mpesa_sync.errors import BarNotFound, IntegrityFault
+from mpesa_sync.errors import BarNotFound, IntegrityFault, TransientFault
 from mpesa_sync.sync import statements
 from mpesa_sync.sync.alert_kinds import RESOLVED_BY_SUCCESS
 from mpesa_sync.sync.locked import LockedBar, LockedRow, Settled, Written
@@ -168,19 +168,20 @@ async def correct_bars(
         What became of each bar, in no particular order; all of them or an error.
     Raises:
         IntegrityFault: a bar written disagrees when read back.
+        TransientFault: credentials come to locked bars, as may be where no foreign key makes them wait.
     """
     ids = [bar_id for bar_id, _ in expected]
-    await _lock_bars(connection, ids)
-    differing = set() if accept_stale_authority else await with_other_secrets(connection, keys, ids)
-    records = await connection.fetch(
-        statements.CORRECT_BARS,
-        run_id,
-        ids,
-        [authority for _, authority in expected],
-        accept_stale_authority,
-        RESOLVED_BY_SUCCESS,
-        list(differing),
-    )
+    authorities = [authority for _, authority in expected]
+    held = await _lock_bars(connection, ids)
+    for _ in range(2):  # a second time where credentials came while we waited for their bar
+        differing = set() if accept_stale_authority else await with_other_secrets(connection, keys, ids)
+        decided = (accept_stale_authority, RESOLVED_BY_SUCCESS, list(differing), held)
+        records = await connection.fetch(statements.CORRECT_BARS, run_id, ids, authorities, *decided)
+        if not records or records[0]["is_whole"]:
+            break
+        held = await connection.fetchval(statements.LOCK_NEW_CREDENTIALS_OF_BARS, ids)
+    else:
+        raise TransientFault("Credentials came while their bars were locked. Nothing was saved.")
     settled = dict.fromkeys(ids, Settled.VANISHED)
     settled.update({record["id"]: _settled(record, differing) for record in records})
     fixed = [bar_id for bar_id, result in settled.items() if result is Settled.FIXED]
@@ -271,12 +272,12 @@ def _taken(record: Any) -> Settled:
     return Settled.ALREADY_CONSISTENT if record["is_there"] else Settled.STALE
 
 
-async def _lock_bars(connection: Any, ids: Sequence[UUID]) -> None:
-    """Lock some bars and their credentials in the one order (races.md)."""
-    await connection.execute(statements.LOCK_CREDENTIALS_OF_BARS, ids)
+async def _lock_bars(connection: Any, ids: Sequence[UUID]) -> int:
+    """Lock some bars and their credentials in the one order (races.md); return how many credentials."""
+    held: int = await connection.fetchval(statements.LOCK_CREDENTIALS_OF_BARS, ids)
     await connection.execute(statements.LOCK_BARS, ids)
-    await connection.execute(statements.LOCK_NEW_CREDENTIALS_OF_BARS, ids)
     failpoints.hit(Failpoint.BATCH_LOCKED)
+    return held
 
 
 def _settled(record: Any, differing: Collection[UUID]) -> Settled:
