@@ -185,6 +185,29 @@ async def test_a_row_inserted_while_the_correction_waits_for_the_bar_makes_drift
             await they.end()
 
 
+async def test_a_row_that_came_while_the_correction_waited_and_changes_before_it_is_locked_decides(
+    database_url: str, sql: Any
+) -> None:
+    """R2.2: what was decided by a row that nobody had locked is not written, for it may be over."""
+    bar = await add_bar(sql, **EXPOSED)
+    async with sessions(database_url, 2) as (us, they):
+        await us.begin(corrections.correct(us, [(bar, False)]))
+        await us.until("public.bars where id = any")
+        await they.begin(foreign(they, bar, (INSERT_ON.replace("true)", "false)"),)))
+        await they.advance(to=COMMIT)
+        assert await us.step() is State.BLOCKED
+        await they.step()
+        await us.released()
+        await us.until("for share nowait")
+        await they.begin(foreign(they, bar, (PRODUCTION_ON,)))
+        await they.finish()
+        await us.finish()
+        assert us.outcome() == {bar}, "already consistent: it is on now, as its bar says"
+        seen = await see(sql, bar)
+        assert seen is not None
+        assert not seen.drifted
+
+
 async def switch_off(connection: Any, bar: UUID) -> writer.Written:
     """Our writer's own steps, in a transaction."""
     await connection.execute(session.WRITE.sql)
