@@ -33,7 +33,15 @@ def onto_a_full_disk(*arguments: str, url: str | None = None) -> tuple[int, str]
 
 
 @pytest.mark.parametrize(
-    "command", [("check",), ("check", "--json"), ("migrate", "status"), ("migrate", "status", "--json"), ("--version",)]
+    "command",
+    [
+        ("check",),
+        ("check", "--json"),
+        ("migrate", "status"),
+        ("migrate", "status", "--json"),
+        ("keys", "generate"),
+        ("--version",),
+    ],
 )
 def test_a_result_that_cannot_be_written_is_no_fault_of_the_program(
     database_url: str, command: tuple[str, ...]

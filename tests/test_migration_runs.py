@@ -253,7 +253,10 @@ async def test_undo_gives_back_what_is_the_runs_still_and_nothing_else(hurried: 
     await sql.execute("update public.bars set mpesa_enabled = null where id = $1", bars[2])
     await sql.execute("delete from public.bars where id = $1", bars[3])
     assert (await service.undo(run.report.run, RunOptions(dry_run=True))).report.deferred == 4
-    undone = await service.undo(run.report.run)
+    phases = []
+    undone = await service.undo(run.report.run, progress=lambda moment: phases.append(moment.phase))
+    assert "undoing" in phases
+    assert "correcting" not in phases
     assert (undone.report.state, undone.report.verified, adds_up(undone)) == (RunState.DONE, None, True)
     assert (undone.report.fixed, undone.report.stale, undone.report.vanished) == (2, 1, 1)
     seen = await see_all(sql)

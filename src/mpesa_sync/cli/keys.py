@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -40,8 +39,7 @@ def generate(
     """
     key = generate_key()
     if out is None:
-        sys.stdout.write(key.reveal() + "\n")
-        sys.stdout.flush()
+        output.result(key.reveal())
         output.note("Set it as MPESA_KMS_KEY and keep a copy in a safe place: it is not stored here.")
         return ExitCode.OK
     try:

@@ -13,6 +13,7 @@ from mpesa_sync.migration.report import Progress as Moment
 _WORDS: Final = {
     "detecting": "Looking at all bars",
     "correcting": "Correcting",
+    "undoing": "Taking back",
     "verifying": "Verifying: looking at all bars again",
 }
 _REASON: Final = 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID
@@ -191,8 +190,7 @@ def _print_added(
     for text, role in roles.items():
         say(f"{account.name} is {role} of {text}.", "green")
     if password is not None:
-        sys.stdout.write(password + "\n")
-        sys.stdout.flush()
+        output.result(password)
         output.note("This is its password. It is not shown again.")
 
 
@@ -268,8 +266,7 @@ def token(
     async def work(opened: Opened) -> ExitCode:
         tokens = _tokens(opened, context.obj.secrets)
         account = await _account(opened, name)
-        sys.stdout.write(tokens.mint(account.id, ttl_minutes * 60).reveal() + "\n")
-        sys.stdout.flush()
+        output.result(tokens.mint(account.id, ttl_minutes * 60).reveal())
         output.note(f"Whoever has this acts as {account.name} for {output.count(ttl_minutes, 'minute')}.")
         return ExitCode.OK
 

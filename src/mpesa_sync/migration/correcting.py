@@ -148,7 +148,7 @@ class Correcting:
         now = self._db.clock.monotonic()
         self._tell(
             Progress(
-                phase="correcting",
+                phase="undoing" if ledger.kind == "undo" else "correcting",
                 settled=settled,
                 total=ledger.total,
                 report=ledger.report,
