@@ -72,6 +72,8 @@ TABLE: Final[dict[tuple[str, str], Expected]] = {
     ("/staff/bars/{bar_id}/mpesa", "POST"): page(303, 303, 303, 403, 404, 404, 404),
     ("/staff/bars/{bar_id}/mpesa/switch", "POST"): page(303, 303, 303, 403, 404, 404, 404),
     ("/staff/bars/{bar_id}/mpesa/status", "GET"): page(*READS),
+    ("/operator", "GET"): page(303, 403, 403, 403, 403, 403, 200),
+    ("/operator/bars/{bar_id}", "GET"): page(303, 403, 403, 403, 403, 403, 200),
     ("/operator/alerts", "GET"): page(303, 403, 403, 403, 403, 403, 200),
     ("/operator/alerts/{alert_id}", "GET"): page(303, 403, 403, 403, 403, 403, 200),
     ("/operator/alerts/{alert_id}/acknowledge", "POST"): page(303, 403, 403, 403, 403, 403, 303),

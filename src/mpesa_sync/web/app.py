@@ -14,7 +14,8 @@ from mpesa_sync.web.api import alerts as alerts_api
 from mpesa_sync.web.api import mpesa_settings, openapi, operations
 from mpesa_sync.web.context import Context
 from mpesa_sync.web.customer import menu, payment_methods
-from mpesa_sync.web.operator import alerts
+from mpesa_sync.web.operator import alerts, fleet
+from mpesa_sync.web.operator.fleet_counts import StoredCounts
 from mpesa_sync.web.security import SecurityHeaders
 from mpesa_sync.web.staff import mpesa, sign_in, venues
 from mpesa_sync.web.streams import StreamsFirst
@@ -32,6 +33,7 @@ def create_app(
     """
     state = context.state()
     state[metrics.KEY] = metrics.StoredGauges(context.spare, context.alert_urls)
+    state[fleet.KEY] = StoredCounts(context.database)
     app = Litestar(
         route_handlers=[*routes(), *more_routes],
         exception_handlers={
@@ -68,6 +70,8 @@ def routes() -> list[ControllerRouterHandler]:
         mpesa.save,
         mpesa.switch,
         mpesa.status,
+        fleet.show,
+        fleet.show_bar,
         alerts.show,
         alerts.show_one,
         alerts.acknowledge,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from mpesa_sync.web.fleet_texts import FLEET
+
 TEXTS: Final[Mapping[str, str]] = {
     "alerts.title": "Alerts",
     "alerts.lead": "What needs a person. An alert is open until a success answers it, or until somebody resolves it.",
@@ -84,6 +86,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "only_operators": "This page is for operators.",
     "runbook.title": "Runbook",
     "runbook.others": "Other kinds of alerts",
+    **FLEET,
 }
 """Every text by its key, in English."""
 

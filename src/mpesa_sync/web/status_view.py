@@ -73,7 +73,7 @@ def status(
         besides.insert(0, f"{text(f'reason.{other}')} {text(f'remedy.{other}')}")
     kind = "shown" if reason is None else "hidden"
     return StatusView(
-        tone=Tone.SHOWN if reason is None else Tone.OFF if reason in _ON_PURPOSE else Tone.TROUBLE,
+        tone=tone_of(reason),
         word=text(f"now.{kind}.word"),
         sentence=text(f"now.{kind}"),
         reason=reason or "",
@@ -84,6 +84,11 @@ def status(
         is_on=availability.authority(facts),
         version=version,
     )
+
+
+def tone_of(reason: Reason | None) -> Tone:
+    """Return how a state is coloured; a reason of None means that M-Pesa is offered."""
+    return Tone.SHOWN if reason is None else Tone.OFF if reason in _ON_PURPOSE else Tone.TROUBLE
 
 
 def status_unknown() -> StatusView:

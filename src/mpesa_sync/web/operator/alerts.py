@@ -10,13 +10,14 @@ from litestar import Request, Response, get, post
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Redirect
 
-from mpesa_sync.errors import InvalidInput, NotAllowed
+from mpesa_sync.errors import InvalidInput
 from mpesa_sync.identity.sessions import Session
 from mpesa_sync.refusals import AlertClosed
 from mpesa_sync.sync import alert_actions
 from mpesa_sync.sync.alert_reading import Which
 from mpesa_sync.web import alert_view, context, views
 from mpesa_sync.web.operator import alerts_page
+from mpesa_sync.web.operator.session import operator_of
 from mpesa_sync.web.operator_texts import text
 from mpesa_sync.web.query import require_known
 from mpesa_sync.web.staff import session as staff
@@ -32,7 +33,7 @@ async def show(
     after: FromQuery[str] = "",
 ) -> Response[Any]:
     """Return a page of the list."""
-    session = await _operator(request)
+    session = await operator_of(request)
     if session is None:
         return staff.to_sign_in(request)
     require_known(request, "state", "bar", "after")
@@ -46,7 +47,7 @@ async def show_one(
     request: Request[Any, Any, Any], alert_id: FromPath[UUID], done: FromQuery[str] = ""
 ) -> Response[Any]:
     """Return the page of one alert."""
-    session = await _operator(request)
+    session = await operator_of(request)
     if session is None:
         return staff.to_sign_in(request)
     return staff.page("alert.html", await alerts_page.one(context.of(request), session, alert_id, done=done))
@@ -82,20 +83,8 @@ async def resolve(request: Request[Any, Any, Any], alert_id: FromPath[UUID]) -> 
     return Redirect(f"{alert_view.LIST}/{alert_id}?done=resolved", status_code=staff.SEE_OTHER)
 
 
-async def _operator(request: Request[Any, Any, Any]) -> Session | None:
-    """Return the session of an operator, None where nobody is signed in.
-
-    Raises:
-        NotAllowed: somebody else is.
-    """
-    session = await staff.session_of(request)
-    if session is not None and not session.person.is_operator:
-        raise NotAllowed(text("only_operators"))
-    return session
-
-
 async def _posted(request: Request[Any, Any, Any]) -> tuple[Session | None, dict[str, str]]:
-    session = await _operator(request)
+    session = await operator_of(request)
     return session, await staff.fields_of(request, session)
 
 

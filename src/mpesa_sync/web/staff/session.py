@@ -15,7 +15,7 @@ from mpesa_sync.web.body import form_fields
 
 SIGN_IN: Final = "/staff/sign-in"
 VENUES: Final = "/staff"
-_OPERATORS: Final = "/operator/"
+OPERATORS: Final = "/operator"
 SEE_OTHER: Final = 303
 
 
@@ -47,8 +47,13 @@ def to_sign_in(request: Request[Any, Any, Any]) -> Redirect:
 
 def own_path(path: str) -> str:
     """Return `path` where it is a page of ours for staff or operators, else the list of venues: never another site."""
-    plain = (path == VENUES or path.startswith((f"{VENUES}/", _OPERATORS))) and path.isascii() and path.isprintable()
-    if not plain or any(part in path for part in ("//", "\\", "..", "?", "#", ":")):
+    ours = path in (VENUES, OPERATORS) or path.startswith((f"{VENUES}/", f"{OPERATORS}/"))
+    if (
+        not ours
+        or not path.isascii()
+        or not path.isprintable()
+        or any(part in path for part in ("//", "\\", "..", "?", "#", ":"))
+    ):
         return VENUES
     return path
 
