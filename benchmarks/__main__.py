@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import beside, costs, faults, fleet, guards, reconciler, servers, sync_status, web
+from benchmarks import beside, costs, faults, fleet, guards, overview, reconciler, servers, sync_status, web
 from benchmarks.place import Row, machine
 from mpesa_sync.db import embedded
 
@@ -40,6 +40,8 @@ async def _measure(options: argparse.Namespace) -> None:
             if options.only in ("", "fleet"):
                 for bars in options.bars.split(","):
                     _print(await fleet.measure(server, int(bars)))
+            if options.only in ("", "overview"):
+                _print(await overview.measure(server, 100_000))
             if options.only in ("", "beside"):
                 for bars in options.bars.split(","):
                     _print(await beside.measure(server, int(bars)))
@@ -48,7 +50,7 @@ async def _measure(options: argparse.Namespace) -> None:
 def main() -> None:
     """Read the arguments and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ["", "beside", "sync", "costs", "faults", "guards", "fleet", "reconciler", "web", "servers"]
+    parts = ["", "beside", "sync", "costs", "faults", "guards", "fleet", "overview", "reconciler", "web", "servers"]
     parser.add_argument("--only", choices=parts, default="")
     parser.add_argument("--bars", default="100000,1000000")
     options = parser.parse_args()
