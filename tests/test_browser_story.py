@@ -236,7 +236,7 @@ async def test_every_page_has_the_basics_and_its_picture_is_kept(place: Premises
     for name, bar in (("menu-on", on), ("menu-off", fresh)):
         page = await place.menu(bar)
         await expect(page.locator("#status")).to_have_text(text("feed.live"))
-        assert await page.locator("[role=status]").count() == 3
+        assert await page.locator("[role=status]").count() == 5
         await _looked_at(page, name)
     await _looked_at(await place.visits.open("/menu/no-such-bar"), "menu-unknown")
     page = await place.visits.open("/staff/sign-in")

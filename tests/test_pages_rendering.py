@@ -10,7 +10,7 @@ import jinja2
 import pytest
 
 from mpesa_sync.web import pages, views
-from tests.support.pages import HOSTILE, Page, mpesa, read, samples
+from tests.support.pages import BAR, HOSTILE, Page, mpesa, read, samples
 
 SAMPLES: Final = samples()
 FIRST_VIEW_BYTES: Final = 60 * 1024
@@ -74,10 +74,12 @@ def test_every_control_has_a_name(name: str) -> None:
 
 @every_page
 def test_every_form_of_a_session_carries_its_token(name: str) -> None:
-    """Issue 3, CSRF: each form that posts has the token in the field `csrf`; signing in and the demo have none."""
+    """Issue 3, CSRF: each form that posts has the token in the field `csrf`; without a session there is none: signing
+    in, the demo and what a customer asks.
+    """
     page = read(*SAMPLES[name])
     forms = page.all("form", method="post")
-    posting = [found for found in forms if not found["action"].startswith(("/staff/sign-in", "/demo"))]
+    posting = [found for found in forms if not found["action"].startswith(("/staff/sign-in", "/demo", "/menu/"))]
     assert len(page.all("input", name="csrf")) == len(posting)
     assert len(page.all("form")) == len(page.all("form", method="post"))
 
@@ -85,17 +87,18 @@ def test_every_form_of_a_session_carries_its_token(name: str) -> None:
 def test_the_first_view_of_a_customer_is_small() -> None:
     """Issue 3: page, style sheet and scripts of a customer's first visit stay below 60 KB, the sheet below 12 KB."""
     html = pages.render("menu.html", view=SAMPLES["menu"][1])
-    sizes = {name: len(pages.assets()[name].body) for name in ("site.css", "customer.js", "live.js", "icon.svg")}
+    sizes = {name: len(pages.assets()[name].body) for name in ("site.css", "customer.css", "customer.js", "live.js", "icon.svg")}
     assert sizes["site.css"] <= CSS_BYTES
     assert len(html.encode()) + sum(sizes.values()) <= FIRST_VIEW_BYTES
 
 
 def test_the_customers_page_is_complete_without_its_script() -> None:
-    """R3.4: the server renders the choices, in the order of the offer, none chosen."""
+    """R3.4: the server renders the choices, in the order of the offer, the first of them chosen, in a form to ask."""
     page = read(*SAMPLES["menu"])
     radios = page.all("input", type_="radio")
     assert [found["value"] for found in radios][:3] == ["mpesa", "card", "cash"]
-    assert not any("checked" in found for found in radios)
+    assert [found["value"] for found in radios if "checked" in found] == ["mpesa"]
+    assert page.all("form", method="post", action=f"/menu/{BAR}")
     assert page.text("status") == "This is what is possible now. Load the page again to be sure."
     assert all("hidden" in found for found in page.all("p", id="none"))
 

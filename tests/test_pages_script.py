@@ -64,7 +64,7 @@ async def test_a_change_shows_without_a_reload_and_the_choice_stays(page: Page, 
 
 async def test_a_method_that_vanishes_is_not_left_chosen(page: Page, feed: FakeFeed) -> None:
     """Issue 3: nothing is chosen then, it is said politely, and the keyboard is not lost."""
-    await page.check("input[value=mpesa]")
+    await page.click("input[value=mpesa]")
     assert await page.inner_text("#choice") == "Your choice: M-Pesa."
     feed.change("card", "cash")
     await until_shown(page, "card", "cash")

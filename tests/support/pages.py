@@ -8,12 +8,13 @@ from html.parser import HTMLParser
 from typing import Any, Final
 from uuid import UUID
 
-from mpesa_sync.domain.availability import hidden_reason, warnings
+from mpesa_sync.domain.availability import Method, hidden_reason, warnings
 from mpesa_sync.domain.bars import BarFacts, CredentialsRow
 from mpesa_sync.domain.credentials import SECRET_FIELDS, Environment, FieldError
 from mpesa_sync.refusals import StaleForm
 from mpesa_sync.web import conflict_view, form_view, pages, status_view, views
 from mpesa_sync.web.form_view import Stored
+from mpesa_sync.web.menu_view import MenuCard, Payment, Product, TabLine, Tone
 
 BAR: Final = UUID("6f7d8a52-9f0e-5f0a-8c39-5a1d2f4b7c11")
 PERSON: Final = views.SignedIn(name="asha", csrf="token-of-this-session")
@@ -102,6 +103,17 @@ def demo(name: str) -> views.DemoView:
     return views.DemoView((bad, good), bad, (control,), "/demo", f"Written at {name}.")
 
 
+def card(name: str) -> MenuCard:
+    """Return a menu card one of whose products has this name."""
+    drink, meal = Product(name, 350), Product("Nyama choma, half a kilo", 1_200)
+    return MenuCard((drink, meal), (TabLine(drink, 3), TabLine(meal, 1)), is_sample=True)
+
+
+def asked(method: Method | None, answer: str, tone: Tone, **wrong: str) -> Payment:
+    """Return what a posted form asked, with its answer."""
+    return Payment(method, "0712 345 678", "1,250", tone, answer, wrong)
+
+
 def samples(name: str = "Mama Njeri's Kitchen") -> Mapping[str, tuple[str, object]]:
     """Return every page in its states as (template, view); `name` is the venue's wherever one is shown."""
     bar, line = str(BAR), views.VenueLine(str(BAR), "mama-njeri", name, "owner", status_of(facts(row())))
@@ -109,6 +121,20 @@ def samples(name: str = "Mama Njeri's Kitchen") -> Mapping[str, tuple[str, objec
         "menu": ("menu.html", views.menu(bar, name, ["mpesa", "card", "cash"], "e:7")),
         "menu with nothing": ("menu.html", views.menu(bar, name, [], "e:7")),
         "menu not sure": ("menu.html", views.menu_unsure("mama-njeri", name)),
+        "menu with a tab": ("menu.html", views.menu(bar, name, ["mpesa", "cash"], "e:7", card=card(name))),
+        "menu closed": ("menu.html", views.menu(bar, name, ["card", "cash"], "e:7", is_closed=True)),
+        "menu allowed": (
+            "menu.html",
+            views.menu(bar, name, ["mpesa", "cash"], "e:7", payment=asked(Method.MPESA, f"Yes, {name}.", "good")),
+        ),
+        "menu refused": (
+            "menu.html",
+            views.menu(bar, name, ["cash"], "e:7", payment=asked(Method.MPESA, f"No, {name}.", "check")),
+        ),
+        "menu wrong": (
+            "menu.html",
+            views.menu(bar, name, ["mpesa"], "e:7", payment=asked(Method.MPESA, "Look.", "bad", phone=name, amount="x")),
+        ),
         "sign in": ("sign_in.html", views.SignInView()),
         "sign in refused": ("sign_in.html", views.sign_in_refused(name, to="/staff")),
         "venues": ("venues.html", views.VenuesView(PERSON, (line,))),

@@ -46,12 +46,16 @@ class Choice(msgspec.Struct, frozen=True):
     label: str
 
 
-class Offer(msgspec.Struct, frozen=True):
-    """What customers may pay with (spec 6). It holds no reasons: those are for staff."""
+class Offer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What customers may pay with (spec 6). It holds no reasons: those are for staff.
+
+    `closed` is there only where the venue is marked as closed, which its customers are told.
+    """
 
     bar: BarName
     methods: tuple[Choice, ...]
     version: str
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,7 @@ class Judge:
             bar=BarName(facts.bar_id, named.slug, named.name),
             methods=tuple(Choice(method, _LABELS[method]) for method in methods),
             version=f"{stored.epoch}:{stored.version}",
+            closed=facts.active is False,
         )
         return Known(
             offer=offer,

@@ -13,7 +13,7 @@ from mpesa_sync.web import body, health, metrics, problems, runbook, static_file
 from mpesa_sync.web.api import alerts as alerts_api
 from mpesa_sync.web.api import mpesa_settings, openapi, operations
 from mpesa_sync.web.context import Context
-from mpesa_sync.web.customer import menu, payment_methods
+from mpesa_sync.web.customer import menu, payment_intents, payment_methods
 from mpesa_sync.web.operator import alerts, fleet
 from mpesa_sync.web.operator.fleet_counts import StoredCounts
 from mpesa_sync.web.security import SecurityHeaders
@@ -61,7 +61,9 @@ def routes() -> list[ControllerRouterHandler]:
         alerts_api.resolve,
         payment_methods.read,
         payment_methods.events,
+        payment_intents.ask,
         menu.show,
+        menu.ask,
         sign_in.show,
         sign_in.submit,
         sign_in.leave,

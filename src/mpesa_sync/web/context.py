@@ -15,6 +15,7 @@ from mpesa_sync.identity.tokens import Tokens
 from mpesa_sync.live.hub import Hub
 from mpesa_sync.secret import Secret
 from mpesa_sync.sync.settings_service import SettingsService
+from mpesa_sync.web.menu_view import MenuCards, no_cards
 
 _KEY: Final = "context"
 _LONGEST_CLIENT: Final = 200
@@ -25,7 +26,8 @@ class Context:
     """The parts of one serving process.
 
     `spare` has connections of its own, which requests cannot use up. `tokens` is None where no secret for bearer
-    tokens is set. `alert_urls` are the operators' channels of the settings.
+    tokens is set. `alert_urls` are the operators' channels of the settings. `menu_cards` gives what was ordered at a
+    bar, which the platform's tables do not hold.
     """
 
     database: Database
@@ -34,6 +36,7 @@ class Context:
     settings_service: SettingsService
     tokens: Tokens | None
     alert_urls: tuple[Secret, ...] = ()
+    menu_cards: MenuCards = no_cards
 
     def state(self) -> State:
         """Return it as the state of an application, which hands it out as it is."""

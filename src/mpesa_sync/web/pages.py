@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import jinja2
 
+from mpesa_sync.web.customer_texts import Words
 from mpesa_sync.web.operator_texts import text as operator_text
 from mpesa_sync.web.texts import TEXTS, text
 from mpesa_sync.web.views import plain
@@ -78,18 +79,22 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.globals.update(t=text, op=operator_text, has_text=TEXTS.__contains__, static=static_url)
+    environment.globals.update(lang="en", t=text, op=operator_text, has_text=TEXTS.__contains__, static=static_url)
     environment.filters["plain"] = plain
     return environment
 
 
-def render(template_name: str, **context: Any) -> str:
+def render(template_name: str, *, words: Words | None = None, **context: Any) -> str:
     """Return a page as HTML. Every template takes `view`, a value of `web.views` of its own kind.
 
     Whatever the value holds is escaped; lone surrogates, which no encoding carries, become question marks.
 
+    Arguments:
+        words: the language of a customer's page; None: all texts are English.
     Raises:
         jinja2.UndefinedError: the context lacks something that the template names.
     """
+    if words is not None:
+        context |= {"t": words.text, "lang": words.language}
     html = _environment().get_template(template_name).render(**context)
     return html.encode("utf-8", "replace").decode("utf-8")

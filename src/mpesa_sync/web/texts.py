@@ -1,7 +1,7 @@
 """Every text that a person reads on our pages, by key: the one place to translate.
 
-The words are for a venue's staff and its customers; those of a venue's M-Pesa page stand in `mpesa_texts`, those for
-operators in `domain.remedies`.
+The words are for a venue's staff; those of a venue's M-Pesa page stand in `mpesa_texts`, those for its customers in
+`customer_texts`, by language, those for operators in `domain.remedies`.
 """
 
 from __future__ import annotations
@@ -10,39 +10,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from mpesa_sync.domain.availability import BarWarning, Reason
+from mpesa_sync.web.customer_texts import ENGLISH
 from mpesa_sync.web.mpesa_texts import MPESA
-
-_CUSTOMER: Final = {
-    "menu.title": "How to pay at {name}",
-    "menu.question": "How would you like to pay?",
-    "menu.none": "Please ask the staff how to pay.",
-    "menu.next": "Tell your waiter, or pay at the counter.",
-    "menu.plain": "This is what is possible now. Load the page again to be sure.",
-    "menu.unsure": "We cannot confirm M-Pesa right now.",
-    "menu.your_choice": "Your choice: {method}.",
-    "method.mpesa": "M-Pesa",
-    "method.mpesa.hint": "From your phone",
-    "method.card": "Card",
-    "method.card.hint": "Debit or credit card",
-    "method.cash": "Cash",
-    "method.cash.hint": "Notes and coins",
-    "feed.connecting": "Connecting …",
-    "feed.live": "Live: this page is always up to date.",
-    "feed.polling": "Up to date: checked every few seconds.",
-    "feed.reconnecting": "The connection was lost. Connecting again …",
-    "feed.stale": "We cannot confirm M-Pesa right now.",
-    "feed.offline": "You are offline, so we cannot confirm M-Pesa.",
-    "feed.cash_is_fine": "Cash is fine.",
-    "feed.ask": "Please ask the staff how to pay.",
-    "change.appeared": "{method} is possible now.",
-    "change.vanished": "{method} is not possible any more.",
-    "change.unconfirmed": "{method} cannot be confirmed right now. Please choose again, or wait a moment.",
-    "change.choose_again": "{method} is not possible any more. Please choose again.",
-}
 
 _SHELL: Final = {
     "site.name": "M-Pesa for venues",
-    "site.skip": "Skip to the content",
     "site.venues": "Your venues",
     "site.sign_out": "Sign out",
     "site.signed_in_as": "Signed in as {name}",
@@ -78,8 +50,6 @@ _PROBLEM: Final = {
     "If you may, the page was too old: go back and load it again.",
     "problem.404.title": "There is no such page",
     "problem.404.text": "The address is wrong, or the venue is not one of yours.",
-    "problem.404.title.customer": "There is no such venue",
-    "problem.404.customer": "Please scan the code again, or ask the staff.",
     "problem.409.title": "That is not possible now",
     "problem.409.text": "Something else has to be put right first. Nothing was changed.",
     "problem.429.title": "Too many requests",
@@ -88,7 +58,6 @@ _PROBLEM: Final = {
     "problem.500.text": "It is our fault, not yours, and it is on record. Nothing was half saved.",
     "problem.503.title": "Not available right now",
     "problem.503.text": "We cannot reach our database. Please try again in a minute.",
-    "problem.503.customer": "We cannot say right now how you can pay. Cash is fine, or ask the staff.",
     "problem.unknown": "We do not know whether this was saved. Go back and load the page again: it shows what is "
     "stored. Repeat it if need be.",
     "problem.again": "Try again",
@@ -181,7 +150,7 @@ _WARNINGS: Final[Mapping[BarWarning, str]] = {
 }
 
 TEXTS: Final[Mapping[str, str]] = {
-    **_CUSTOMER,
+    **ENGLISH,
     **_SHELL,
     **MPESA,
     **_PROBLEM,

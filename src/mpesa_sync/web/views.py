@@ -13,7 +13,9 @@ from typing import Final
 from mpesa_sync.domain.availability import Method
 from mpesa_sync.domain.credentials import clean_text, has_refused_characters
 from mpesa_sync.web.conflict_view import ConflictView
+from mpesa_sync.web.customer_texts import Words, words_for
 from mpesa_sync.web.form_view import ChangeView, FormView
+from mpesa_sync.web.menu_view import NO_PAYMENT, MenuCard, Payment
 from mpesa_sync.web.status_view import StatusView, SwitchView
 from mpesa_sync.web.texts import TEXTS, scripts, text
 
@@ -30,7 +32,8 @@ class SignedIn:
 class MenuView:
     """The customers' page. `bar` is the id (or slug) that the script asks for, `version` "" where none is known.
 
-    `sure` is False where the answer could not be had: then `methods` is what is safe to offer (fail closed).
+    `sure` is False where the answer could not be had: then `methods` is what is safe to offer (fail closed). `at` is
+    where the page was asked for, and so where its form goes. `payment`: what the form asked, and what it was answered.
     """
 
     bar: str
@@ -38,36 +41,66 @@ class MenuView:
     methods: tuple[Method, ...]
     version: str
     sure: bool
+    words: Words
+    at: str
+    is_closed: bool = False
+    card: MenuCard | None = None
+    payment: Payment = NO_PAYMENT
+
+    @property
+    def chosen(self) -> Method | None:
+        """Return what is chosen in this page: what the form asked, as long as it is offered; at first the first."""
+        if self.payment.method is None:
+            return next(iter(self.methods), None)
+        return self.payment.method if self.payment.method in self.methods else None
 
     @property
     def snapshot(self) -> str:
         """Return the answer that this page shows, as JSON for its script (L5: no gap between page and stream)."""
         methods = [{"id": method.value, "label": text(f"method.{method}")} for method in self.methods]
-        return script_json({"methods": methods, "version": self.version})
+        closed = {"closed": True} if self.is_closed else {}
+        return script_json({"methods": methods, **closed, "version": self.version})
 
     @property
     def script_texts(self) -> str:
         """Return the texts that the script needs, as JSON."""
-        names = {method.value: text(f"method.{method}") for method in Method}
-        words = scripts("feed.") | scripts("change.") | {"choice": TEXTS["menu.your_choice"]}
-        return script_json({"methods": names, **words})
+        words = self.words
+        names = {method.value: words.text(f"method.{method}") for method in Method}
+        pay = {name: words.raw(f"pay.{name}") for name in ("asking", "failed", "button", "button.with", "wrong")}
+        choice = {"choice": words.raw("menu.your_choice")}
+        return script_json({"methods": names, **words.under("feed."), **words.under("change."), **choice, "pay": pay})
 
 
-def menu(bar: str, name: str, methods: Iterable[str], version: str) -> MenuView:
+def menu(
+    bar: str,
+    name: str,
+    methods: Iterable[str],
+    version: str,
+    *,
+    words: Words | None = None,
+    at: str = "",
+    is_closed: bool = False,
+    card: MenuCard | None = None,
+    payment: Payment = NO_PAYMENT,
+) -> MenuView:
     """Return the customers' page for an answer that is known (R3.1, R3.4: the same without JavaScript).
 
     Arguments:
         bar: the bar's id, which the script asks for.
         methods: ids of the offer, in its order; one that is unknown here is left out.
         version: `epoch:n` of the answer.
+        words: the texts; None: those of the first language.
+        at: the id or slug that the page was asked for by; "": the bar's id.
+        is_closed: whether the venue is marked as closed.
+        card, payment: as in `MenuView`.
     """
     known = tuple(Method(method) for method in methods if method in tuple(Method))
-    return MenuView(bar=bar, name=name, methods=known, version=version, sure=True)
+    return MenuView(bar, name, known, version, True, words or words_for(), at or bar, is_closed, card, payment)
 
 
-def menu_unsure(bar: str, name: str = "") -> MenuView:
+def menu_unsure(bar: str, name: str = "", *, words: Words | None = None, payment: Payment = NO_PAYMENT) -> MenuView:
     """Return the customers' page where the answer cannot be had: cash, and no M-Pesa (spec 2, fail closed)."""
-    return MenuView(bar=bar, name=name, methods=(Method.CASH,), version="", sure=False)
+    return MenuView(bar, name, (Method.CASH,), "", False, words or words_for(), bar, payment=payment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +217,12 @@ def problem(
         home=known != 401 and not customer,
         reference=reference,
     )
+
+
+def unknown_venue(words: Words) -> ProblemView:
+    """Return the page of a venue that does not exist, for a customer."""
+    title, said = words.text("problem.404.title.customer"), words.text("problem.404.customer")
+    return ProblemView(status=404, title=title, text=said)
 
 
 @dataclass(frozen=True, slots=True)

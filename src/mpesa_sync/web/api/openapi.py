@@ -20,6 +20,7 @@ from litestar.openapi.spec import (
 )
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
+from mpesa_sync.domain import payments
 from mpesa_sync.web.api import idempotency, preconditions
 from mpesa_sync.web.api.settings_body import MAX_TEXT
 from mpesa_sync.web.problems import PROBLEM_JSON, Problem
@@ -125,3 +126,34 @@ class SettingsOperation(Operation):
     def __post_init__(self) -> None:
         self.parameters = [*(self.parameters or ()), *_HEADERS]
         self.request_body = RequestBody(required=True, content={"application/json": OpenAPIMediaType(schema=_SETTINGS)})
+
+
+_PAYMENT_INTENT: Final = Schema(
+    type=OpenAPIType.OBJECT,
+    description="What a customer wants to pay with. Nothing of it is stored.",
+    required=["method"],
+    properties={
+        "method": Schema(type=OpenAPIType.STRING, enum=["mpesa", "card", "cash"], description="How."),
+        "phone": Schema(
+            type=[OpenAPIType.STRING, OpenAPIType.NULL],
+            max_length=40,
+            description="A Kenyan mobile number, such as 0712345678 or 254712345678.",
+        ),
+        "amount": Schema(
+            type=[OpenAPIType.INTEGER, OpenAPIType.NULL],
+            minimum=1,
+            maximum=payments.MOST_SHILLINGS,
+            description="Whole shillings.",
+        ),
+    },
+    additional_properties=False,
+)
+
+
+@dataclass
+class PaymentIntentOperation(Operation):
+    """POST payment-intents: its body is read by us, so that nothing of it can be echoed, and described here."""
+
+    def __post_init__(self) -> None:
+        content = {"application/json": OpenAPIMediaType(schema=_PAYMENT_INTENT)}
+        self.request_body = RequestBody(required=True, content=content)

@@ -1,77 +1,80 @@
 // The customers' page: shows what the server says may be paid with, and never more than is confirmed.
 
-import { watch } from "./live.js";
+import { mayFollow, watch } from "./live.js";
 
 const page = document.querySelector("main");
-const list = document.getElementById("methods");
-const none = document.getElementById("none");
-const next = document.getElementById("next");
-const choice = document.getElementById("choice");
-const status = document.getElementById("status");
-const news = document.getElementById("news");
-const texts = JSON.parse(document.getElementById("texts").textContent);
-const UNCONFIRMED = new Set(["stale", "offline"]);
+const at = (id) => document.getElementById(id);
+const [list, form, answer, button, status] = ["methods", "pay", "answer", "button", "status"].map(at);
+const texts = JSON.parse(at("texts").textContent);
+const UNCONFIRMED = new Set(["stale", "offline", "gone"]);
 const CALM_MS = 1500; // a connection that is back by then was never worth a word
+const ASK_MS = 12_000;
 
-let offer = JSON.parse(document.getElementById("snapshot").textContent);
+let offer = JSON.parse(at("snapshot").textContent);
 let state = "";
 let calm = 0;
 let isDue = false;
+let picked = page.dataset.picked; // what the person has chosen, "" where only we have
+let answered = ""; // the method that #answer speaks of
 
 const fill = (text, method) => text.replace("{method}", texts.methods[method] ?? method);
-const input = (item) => item.querySelector("input");
+const input = (id) => list.querySelector(`input[value="${id}"]`);
+const checked = () => list.querySelector("input:checked")?.value ?? "";
 
 // What may be shown now: without a confirmed answer everything of it but M-Pesa.
 function possible() {
-  const ids = offer.methods.map((method) => method.id).filter((id) => document.getElementById(`choice-${id}`));
+  const ids = offer.methods.map((method) => method.id).filter((id) => at(`choice-${id}`));
   return UNCONFIRMED.has(state) ? ids.filter((id) => id !== "mpesa") : ids;
 }
 
-// Change the list to `wanted`, touching only what differs: the chosen method stays chosen and keeps the focus.
+// Change the list to `wanted`, touching only what differs: what somebody is at keeps the focus.
 function show(wanted) {
   const shown = [...list.children].map((item) => item.dataset.method);
-  const chosen = list.querySelector("input:checked")?.value;
   const gone = shown.filter((id) => !wanted.includes(id));
   const come = wanted.filter((id) => !shown.includes(id));
   for (const id of gone) {
     const item = list.querySelector(`[data-method="${id}"]`);
-    if (item.contains(document.activeElement)) document.getElementById("question").focus();
+    if (item.contains(document.activeElement)) at("question").focus();
     item.remove();
   }
   wanted.forEach((id, place) => {
     if (list.children[place]?.dataset.method === id) return;
-    const item = document.getElementById(`choice-${id}`).content.firstElementChild.cloneNode(true);
+    const item = at(`choice-${id}`).content.firstElementChild.cloneNode(true);
     item.dataset.fresh = "";
     list.insertBefore(item, list.children[place] ?? null);
   });
-  list.hidden = next.hidden = wanted.length === 0;
-  none.hidden = wanted.length > 0;
-  const lines = gone.map((id) => farewell(id, id === chosen)).concat(come.map((id) => fill(texts.appeared, id)));
-  if (gone.length || come.length) news.textContent = lines.filter(Boolean).join(" ");
-  choose();
+  list.hidden = at("next").hidden = wanted.length === 0;
+  at("none").hidden = wanted.length > 0;
+  at("closed").hidden = !offer.closed;
+  const lines = gone.map(farewell).concat(come.map((id) => fill(texts.appeared, id)));
+  if (gone.length || come.length) at("news").textContent = lines.filter(Boolean).join(" ");
+  if (gone.includes(answered) || come.includes(answered)) say("");
+  choose(wanted);
 }
 
 // What is only not confirmed is said by the status line; here only to who has chosen it.
-function farewell(id, isChosen) {
-  if (offer.methods.some((method) => method.id === id)) return isChosen ? fill(texts.unconfirmed, id) : "";
-  return fill(isChosen ? texts.choose_again : texts.vanished, id);
+function farewell(id) {
+  if (offer.methods.some((method) => method.id === id)) return id === picked ? fill(texts.unconfirmed, id) : "";
+  return fill(id === picked ? texts.choose_again : texts.vanished, id);
 }
 
-function choose() {
-  const chosen = list.querySelector("input:checked")?.value;
-  choice.textContent = chosen ? fill(texts.choice, chosen) : "";
+// Who has chosen nothing gets the first; a choice of their own is never replaced by another one, and comes back with
+// its method. What was typed stays in its field all the while.
+function choose(wanted) {
+  const id = picked || wanted[0];
+  for (const one of list.querySelectorAll("input")) one.checked = one.value === id;
+  const chosen = checked();
+  const said = chosen ? fill(texts.choice, chosen) : "";
+  if (at("choice").textContent !== said) at("choice").textContent = said;
+  button.textContent = chosen ? fill(texts.pay["button.with"], chosen) : texts.pay.button;
 }
 
 function word() {
   page.dataset.state = status.dataset.state = state;
-  const cash = possible().includes("cash") ? texts.cash_is_fine : texts.ask;
+  const cash = state !== "gone" && possible().includes("cash") ? texts.cash_is_fine : texts.ask;
   const said = UNCONFIRMED.has(state) ? `${texts[state]} ${cash}` : texts[state];
   if (status.textContent !== said) status.textContent = said;
 }
-
-list.addEventListener("change", choose);
-// A browser may remember a choice across a reload; what was chosen then says nothing now.
-[...list.children].forEach((item) => (input(item).checked = false));
 
 // An answer and the state that it brings come together: shown at once, as one change.
 function soon() {
@@ -86,13 +89,89 @@ function soon() {
   });
 }
 
+function take(fresh) {
+  offer = fresh;
+  page.dataset.version = offer.version;
+  soon();
+}
+
+// What Pay was answered, about `method`; "" takes it away.
+function say(text, tone = "", method = "") {
+  answer.className = `said ${tone}`;
+  answer.textContent = text;
+  answered = text ? method : "";
+}
+
+function mark(wrong) {
+  for (const id of ["phone", "amount", "method"]) {
+    const line = at(`${id}-wrong`);
+    if (!line) continue;
+    line.textContent = wrong[id] ?? "";
+    line.hidden = !wrong[id];
+    if (at(id)) at(id).setAttribute("aria-invalid", String(Boolean(wrong[id])));
+  }
+  const first = ["phone", "amount"].find((id) => wrong[id] && at(id));
+  if (first) at(first).focus();
+  else if (wrong.method) at("question").focus();
+}
+
+// Ask the server again before anybody pays: what it says now counts, whatever this page shows.
+async function pay() {
+  const method = checked();
+  const amount = form.elements.amount.value.replace(/[, ]/g, "");
+  const typed = { phone: at("phone").value.trim(), amount: /^\d+$/.test(amount) ? Number(amount) : amount };
+  const sent = method === "mpesa" ? Object.fromEntries(Object.entries(typed).filter(([, value]) => value !== "")) : {};
+  say(texts.pay.asking, "note", method);
+  button.disabled = true;
+  try {
+    const response = await fetch(page.dataset.pay, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ method, ...sent }),
+      signal: AbortSignal.timeout(ASK_MS),
+    });
+    const said = await response.json();
+    const wrong = Object.fromEntries((said.errors ?? []).map((one) => [one.field, one.message]));
+    if (response.ok) heard(said, method);
+    else say(response.status === 400 ? texts.pay.wrong : said.detail, "bad", method);
+    mark(wrong);
+  } catch {
+    say(texts.pay.failed, "bad", method);
+  } finally {
+    button.disabled = false;
+  }
+}
+
+function heard(said, method) {
+  // Newer than what is shown: shown at once. Another epoch is the stream's business, which knows which one is over.
+  const epoch = (version) => version.slice(0, version.lastIndexOf(":"));
+  if (epoch(said.version) === epoch(offer.version) && mayFollow(offer.version, said.version)) {
+    offer = said;
+    page.dataset.version = said.version;
+    show(possible());
+  }
+  say(said.reason, said.allowed ? "good" : "check", method);
+}
+
+list.addEventListener("click", (event) => {
+  if (!event.target.matches("input")) return;
+  picked = event.target.value;
+  choose(possible());
+  if (answered && answered !== picked) say("");
+});
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (!button.disabled) pay();
+});
+answered = answer.textContent && page.dataset.picked;
+// A browser may remember a choice across a reload; what was chosen then says nothing now.
+choose(possible());
+
 watch({
   url: page.dataset.url,
   version: offer.version,
   onOffer(fresh) {
-    offer = fresh;
-    page.dataset.version = offer.version;
-    soon();
+    if (mayFollow(offer.version, fresh.version)) take(fresh);
   },
   onState(fresh) {
     state = fresh;

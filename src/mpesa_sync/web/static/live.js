@@ -1,5 +1,5 @@
 // The live answer of one bar: a stream, a poll where streams do not come through, and the honest states between.
-// States: connecting, live, polling, reconnecting, stale (not confirmed), offline. See watch().
+// States: connecting, live, polling, reconnecting, stale (not confirmed), offline, gone (no such bar). See watch().
 
 const SILENCE_MS = 40_000; // this long without bytes: the page says so itself and stops offering M-Pesa
 const HEARTBEAT_MS = 20_000; // the server beats every 15 s; quiet for longer: ask anew on coming back
@@ -116,6 +116,7 @@ export function watch({ url, version, onOffer, onState }) {
     try {
       const headers = version ? { "If-None-Match": `"${version}"` } : {};
       const answer = await fetch(url, { headers, cache: "no-store", signal: AbortSignal.timeout(CONNECT_MS) });
+      if (answer.status === 404 && before === frames) return say("gone");
       if (answer.status !== 304 && !answer.ok) throw new Error(String(answer.status));
       const offer = answer.status === 304 ? null : await answer.json();
       if (before !== frames || state === "offline") return;
