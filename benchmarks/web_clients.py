@@ -23,7 +23,7 @@ from mpesa_sync.secret import MASK
 
 CLIENTS: Final = 16
 WARM_S: Final = 0.5
-GIVE_UP_S: Final = 20.0
+GIVE_UP_S: Final = 60.0
 _LENGTH: Final = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 

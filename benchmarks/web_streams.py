@@ -37,15 +37,16 @@ def events(bar: int) -> str:
     return f"/api/bars/{bar_id(bar)}/payment-methods/events"
 
 
-def _others() -> list[str]:
-    return [events(_FIRST_OTHER + number % BARS) for number in range(STREAMS)]
+def others(streams: int = STREAMS) -> list[str]:
+    """Return the paths of so many streams of a hundred bars that nothing is written to."""
+    return [events(_FIRST_OTHER + number % BARS) for number in range(streams)]
 
 
-def _names() -> Iterator[str]:
+def names() -> Iterator[str]:
     return (f"Bench #{number:06d}" for number in itertools.count(1))
 
 
-async def _to_page(writing: Writer, pages: Pages, bar: int, name: str, count: int = 1) -> float:
+async def to_page(writing: Writer, pages: Pages, bar: int, name: str, count: int = 1) -> float:
     """Return the seconds from the commit's acknowledgment to the frame at the last of `count` streams."""
     arrived = pages.expect(name.rpartition(" ")[2].encode(), count)
     acknowledged = await writing.write(bar_id(bar), name)
@@ -77,7 +78,7 @@ async def _compared(site: Site, writing: Writer, pages: Pages, names: Iterator[s
     async with plain(site.url) as connection:
         while len(ours) < COMMITS + BLOCK:
             limit += await _to_listener(writing, connection, names)
-            ours += [await _to_page(writing, pages, _OURS, name) for name in itertools.islice(names, BLOCK)]
+            ours += [await to_page(writing, pages, _OURS, name) for name in itertools.islice(names, BLOCK)]
     return [s * 1e3 for s in ours[BLOCK:]], [s * 1e3 for s in limit[BLOCK:]]  # the first block warms
 
 
@@ -98,32 +99,39 @@ def _surplus(what: str, ours: list[float], limit: list[float]) -> list[Row]:
     return rows
 
 
-async def _one_stream(site: Site, target: Target, writing: Writer, names: Iterator[str]) -> list[Row]:
-    page, others = Pages(target.port), Pages(target.port)
+async def one_stream(
+    site: Site, target: Target, writing: Writer, called: Iterator[str], streams: int = STREAMS
+) -> list[Row]:
+    """Return the rows of one stream, alone and beside many others, and after the listener was lost."""
+    page, beside = Pages(target.port), Pages(target.port)
     await page.open([events(_OURS)])
-    rows = _surplus("commit → the only stream", *await _compared(site, writing, page, names))
-    await others.open(_others())
-    rows += _surplus(f"commit → one stream beside {STREAMS:,}", *await _compared(site, writing, page, names))
-    others.close()
-    rows += await _after_a_loss(site, writing, page, names)
+    rows = _surplus("commit → the only stream", *await _compared(site, writing, page, called))
+    await beside.open(others(streams))
+    rows += _surplus(f"commit → one stream beside {streams:,}", *await _compared(site, writing, page, called))
+    beside.close()
+    rows += await _after_a_loss(site, writing, page, called)
     page.close()
     await target.until(streams=0)
     return rows
 
 
-async def _last_of_many(site: Site, target: Target, writing: Writer) -> Row:
-    ours, limit, names = list[float](), list[float](), _names()
+async def last_of_many(
+    site: Site, target: Target, writing: Writer, streams: int = STREAMS, broadcasts: int = BROADCASTS
+) -> Row:
+    """Return the row of a bar's last stream, beside a bare fan-out of the same bytes, in turn."""
+    ours, limit, called = list[float](), list[float](), names()
     async with place("fanout", site, bar_id(_LIMIT)) as bare:
         pages, sockets = Pages(target.port), Pages(bare.port)
-        await pages.open([events(_OURS)] * STREAMS)
-        await sockets.open(["/"] * STREAMS)
-        for name in itertools.islice(names, BROADCASTS + 1):
-            ours.append(await _to_page(writing, pages, _OURS, name, STREAMS))
-            limit.append(await _to_page(writing, sockets, _LIMIT, name, STREAMS))
+        await pages.open([events(_OURS)] * streams)
+        await sockets.open(["/"] * streams)
+        for name in itertools.islice(called, broadcasts + 1):
+            ours.append(await to_page(writing, pages, _OURS, name, streams))
+            limit.append(await to_page(writing, sockets, _LIMIT, name, streams))
         pages.close()
         sockets.close()
+    await target.until(streams=0)
     mine, theirs = (median(values[1:]) * 1e3 for values in (ours, limit))
-    what = f"commit → the last of {STREAMS:,} streams of a bar"
+    what = f"commit → the last of {streams:,} streams of a bar"
     return Row(what, f"{mine:.1f} ms", f"bare fan-out {theirs:.1f} ms", mine / theirs, "≤ 1.5")
 
 
@@ -172,31 +180,31 @@ async def _after_a_loss(site: Site, writing: Writer, page: Pages, names: Iterato
     ]
 
 
-async def _memory(site: Site, kind: str) -> float:
-    """Return the KiB that a process grows by for each of a thousand streams."""
+async def _memory(site: Site, kind: str, streams: int) -> float:
+    """Return the KiB that a process grows by for each of many streams."""
     async with AsyncExitStack() as stack:
         target = await stack.enter_async_context(place(kind, site))
         pages = Pages(target.port)
         stack.callback(pages.close)
-        await pages.open(_others()[:WARM_STREAMS])
+        await pages.open(others(WARM_STREAMS))
         before = (await target.said())["resident"]
         more = Pages(target.port)
         stack.callback(more.close)
-        await more.open(_others())
-        return float((await target.said())["resident"] - before) / STREAMS / 1024
+        await more.open(others(streams))
+        return float((await target.said())["resident"] - before) / streams / 1024
 
 
-async def memory(site: Site) -> Row:
+async def memory(site: Site, streams: int = STREAMS) -> Row:
     """Return the row of the memory of a stream, beside a bare one on the same server."""
-    pairs = [(await _memory(site, "app"), await _memory(site, "asgi")) for _ in range(MEMORY_ROUNDS)]
+    pairs = [(await _memory(site, "app", streams), await _memory(site, "asgi", streams)) for _ in range(MEMORY_ROUNDS)]
     ours, bare = (median([pair[side] for pair in pairs]) for side in (0, 1))
-    what = f"memory a stream, {STREAMS:,} streams of {BARS} bars"
+    what = f"memory a stream, {streams:,} streams of {BARS} bars"
     return Row(what, f"{ours:.1f} KiB", f"bare ASGI stream {bare:.1f} KiB", ours / bare, "≤ 1.3")
 
 
 async def measure(site: Site) -> list[Row]:
     """Measure all of it and return its rows."""
     async with writer(site.url) as writing, place("app", site) as target:
-        rows = await _one_stream(site, target, writing, _names())
-        rows.append(await _last_of_many(site, target, writing))
+        rows = await one_stream(site, target, writing, names())
+        rows.append(await last_of_many(site, target, writing))
     return [*rows, await memory(site)]

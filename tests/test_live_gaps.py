@@ -26,10 +26,10 @@ def in_gap(hub: Hub, where: str, act: Callable[[], Awaitable[None]]) -> None:
     resync = hub._listener._resync
     acts = [act]
 
-    async def stepping(has_notices: bool) -> None:
+    async def stepping() -> None:
         if where == "LISTEN | snapshot" and acts:
             await acts.pop()()
-        await resync(has_notices)
+        await resync()
         if where == "snapshot | live" and acts:
             await acts.pop()()
 
@@ -40,7 +40,8 @@ class SnapshotFirst(Listener):
     """The twin: reads everything, then listens."""
 
     async def _begin(self, connection: Any) -> None:
-        await self._resync(True)
+        await self._resync()
+        self._has_notices(True)
         await connection.add_listener(notices.CHANNEL, self._on_notice)
         self.is_connected = True
 

@@ -1,6 +1,7 @@
 """`Streams`: every open page of this process: how many there may be, and that each gets what is due, in turns.
 
-Nothing is queued: a stream is told that something is due, and a short-lived task writes the newest of it.
+Nothing is queued: a stream is told that something is due, and the newest of it is written at once. Only a client that
+does not take it has a task, for as long as that lasts.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from typing import Final
 
 from mpesa_sync.clock import Clock
 from mpesa_sync.live.connection import Send, Stream
+from mpesa_sync.live.eager import begun
 from mpesa_sync.live.limits import Limits
 from mpesa_sync.live.tasks import Tasks, report
 from mpesa_sync.live.watched import Entry, Watched
@@ -51,6 +53,7 @@ class Streams:
         self._addresses: Counter[str] = Counter()
         self._busy: set[Stream] = set()
         self._turns = Tasks()
+        self._written = 0
         self._empty = asyncio.Event()
         self._empty.set()
         self.is_draining = False
@@ -118,26 +121,50 @@ class Streams:
         """Have written what is due on a stream, unless its client is still taking what came before."""
         if stream.frame_due:  # a frame alone says that all is well
             stream.stale_due = self.is_stale or stream.entry.is_owed
-        if stream.is_open and stream.writer is None and stream.cause is None:
-            stream.writer = asyncio.get_running_loop().create_task(self._write(stream))
-
-    async def _write(self, stream: Stream) -> None:
-        self._busy.add(stream)
+        if not stream.is_open or stream.writer is not None or stream.cause is not None:
+            return
+        body = stream.next_bytes()
+        if body is None:
+            return
         try:
+            rest = begun(stream.write(body))
+        except Exception as exc:  # noqa: BLE001 - this page alone ends by it
+            self._broken(stream, exc)
+            return
+        if rest is None:
+            self._taken(stream)
+        else:
+            stream.writer = asyncio.get_running_loop().create_task(self._until_taken(stream, rest))
+
+    async def _until_taken(self, stream: Stream, writing: Awaitable[None]) -> None:
+        """Wait for a client that does not take what it is given; then give it what has become due meanwhile."""
+        self._busy.add(stream)
+        stream.busy_since = self._clock.monotonic()
+        try:
+            await writing
+            self._taken(stream)
             while stream.cause is None and (body := stream.next_bytes()) is not None:
                 stream.busy_since = self._clock.monotonic()
                 await stream.write(body)
-                metrics.stream_frames.inc()
-        except OSError:  # the server's way to say that the client has gone (ASGI: send)
-            stream.end("gone")
-        except Exception as exc:  # noqa: BLE001 - this page alone ends by it, and it is logged
-            report("stream", exc)
-            stream.end("failed")
+                self._taken(stream)
+        except Exception as exc:  # noqa: BLE001 - this page alone ends by it
+            self._broken(stream, exc)
         finally:
             self._busy.discard(stream)
             stream.writer = None
+
+    def _taken(self, stream: Stream) -> None:
+        self._written += 1
         if stream.has_parted:
             stream.end("bye")
+
+    def _broken(self, stream: Stream, exc: Exception) -> None:
+        """End a page that cannot be written to: an OSError is the server's way to say that it has gone (ASGI: send)."""
+        if isinstance(exc, OSError):
+            stream.end("gone")
+        else:
+            report("stream", exc)
+            stream.end("failed")
 
     def publish(self, entry: Entry) -> None:
         """Have the newest frame of a bar written to all its pages, in turns with those of other bars (L7)."""
@@ -205,6 +232,8 @@ class Streams:
     def tick(self) -> None:
         """Do what time asks for: close clients that take nothing, send heartbeats, end what has lived long enough."""
         now = self._clock.monotonic()
+        metrics.stream_frames.inc(self._written)
+        self._written = 0
         for stream in [s for s in self._busy if now - s.busy_since >= self._limits.drain_after_s]:
             _log.info(Event.STREAM_SLOW)
             stream.end("slow")

@@ -6,22 +6,24 @@ Notices only wake, a read is the truth, versions order it (facts/live.md). It sa
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Self
+from typing import Final, Self
 from uuid import UUID
 
 from mpesa_sync.clock import Clock
-from mpesa_sync.db import notices, offers
 from mpesa_sync.db.pool import Database
-from mpesa_sync.errors import BarNotFound, MpesaSyncError
+from mpesa_sync.errors import BarNotFound
 from mpesa_sync.live.bumps import Bumps
 from mpesa_sync.live.connection import Send, Stream
 from mpesa_sync.live.delivery import Streams
+from mpesa_sync.live.keeping import Keeping
 from mpesa_sync.live.limits import Limits
 from mpesa_sync.live.listener import Listener
+from mpesa_sync.live.lookup import Lookup
 from mpesa_sync.live.offers import NOT_FOUND, Judge, Known, Step, read, resolve, step, uuid_in
 from mpesa_sync.live.reader import Reader
-from mpesa_sync.live.state import FeedState, Mode
+from mpesa_sync.live.state import FeedState
 from mpesa_sync.live.tasks import Tasks, for_ever
 from mpesa_sync.live.watched import Entry, Watched
 from mpesa_sync.monitoring import logs, metrics
@@ -51,11 +53,14 @@ class Hub:
         reads = partial(read, database, Judge(database.keys, database.allow_sandbox))
         self._reader = Reader(reads, self._found, self._unread, limits=self.limits, clock=self._clock)
         self._streams = Streams(self._watched, limits=self.limits, clock=self._clock)
+        self._keeping = Keeping(database, self._watched, self._reader, limits=self.limits, clock=self._clock)
+        self._lookup = Lookup(partial(resolve, database))
         self._listener = Listener(
             listen_url,
-            heard=self._heard,
-            resync=self._resync,
-            probe=self._probe,
+            heard=self._keeping.heard,
+            resync=self._keeping.resync,
+            has_notices=self._keeping.set_mode,
+            probe=self._keeping.probe,
             proved=self._proved,
             limits=self.limits,
             clock=self._clock,
@@ -64,12 +69,11 @@ class Hub:
         self._bumps = Bumps(
             database, self._tasks, moved=self._reader.wake, failed=self._streams.doubt, limits=self.limits
         )
-        self._mode: Mode = "sweep"
         self._first_proof = asyncio.Event()
 
     async def start(self) -> None:
         """Start to listen. Returns when the feed is live, or after the time in which it should be; never raises."""
-        works = (self._listener.run, self._reader.one_batch, self._sweep, self._timer)
+        works = (self._listener.run, self._reader.one_batch, self._keeping.sweep, self._timer)
         for name, work in zip(("listener", "reader", "sweep", "timer"), works, strict=True):
             self._tasks.start(name, for_ever(name, self._clock, work))
         try:
@@ -111,7 +115,7 @@ class Hub:
         proven_at = self._listener.proven_at
         return FeedState(
             is_live=self._listener.is_live(),
-            mode=self._mode,
+            mode=self._keeping.mode,
             heard_ago_s=None if proven_at is None else self._clock.monotonic() - proven_at,
             watched=len(self._watched),
             streams=len(self._streams),
@@ -150,16 +154,19 @@ class Hub:
         """
         if (bar_id := uuid_in(text)) is not None:
             entry = self._watched.get(bar_id)
-            if entry is not None and entry.known is not None and self._may_trust(entry):
+            if entry is not None and entry.known is not None:  # whether it still is, is for whoever asks for its offer
                 return bar_id
-        return await resolve(self._db, text)
+            with suppress(BarNotFound):
+                await self.known(bar_id)  # in one statement with all others that are asked for now
+                return bar_id
+        return await self._lookup(text)
 
     def is_current(self, known: Known, seen: str | None) -> bool:
         """Return whether a client that has the version `seen` has all of `known`, so that nothing need be sent.
 
         Without notices that cannot be told from a version: a writer may have moved none while nobody looked.
         """
-        return seen == known.offer.version and self._mode == "notices"
+        return seen == known.offer.version and self._keeping.mode == "notices"
 
     def is_ahead(self, bar_id: UUID, seen: str | None) -> bool:
         """Return whether a client has seen a newer version than this process, from another one (L3)."""
@@ -205,7 +212,7 @@ class Hub:
         self._watched.forget_unused(self._clock.monotonic())
 
     def _may_trust(self, entry: Entry) -> bool:
-        is_told = self._mode == "notices" and self._listener.is_connected and self._listener.is_live()
+        is_told = self._keeping.mode == "notices" and self._listener.is_connected and self._listener.is_live()
         return is_told and not entry.is_owed and entry.bump is None and not self._reader.is_dirty(entry.bar_id)
 
     async def _ask(self, bar_id: UUID) -> Known:
@@ -244,56 +251,11 @@ class Hub:
         if (entry := self._watched.get(bar_id)) is not None:
             self._streams.doubt(entry)
 
-    def _heard(self, payload: str) -> None:
-        if payload == notices.EVERY_BAR:
-            self._wake_all()
-        elif (bar_id := uuid_in(payload)) is not None and self._watched.get(bar_id) is not None:
-            self._reader.wake(bar_id)  # anybody may send anything on the channel
-
-    def _wake_all(self) -> None:
-        for entry in self._watched:
-            self._reader.wake(entry.bar_id)
-
-    async def _resync(self, has_notices: bool) -> None:
-        """Read everything that is watched; called when notices are heard (again)."""
-        self._set_mode(has_notices)
-        await self._reader.sweep(entry.bar_id for entry in self._watched)
-
-    async def _probe(self, connection: Any) -> None:
-        """Prove that the connection answers, and wake what no notice told."""
-        told = {
-            entry.bar_id: entry.known
-            for entry in self._watched
-            if entry.known is not None and not self._reader.is_dirty(entry.bar_id)
-        }
-        epoch, missed = await offers.moved(connection, {bar_id: known.version for bar_id, known in told.items()})
-        missed += [bar_id for bar_id, known in told.items() if known.epoch != epoch]
-        for bar_id in missed:
-            if not self._reader.is_dirty(bar_id):
-                metrics.feed_missed.inc()
-                self._reader.wake(bar_id)
-
     def _proved(self) -> None:
         self._first_proof.set()
         if self._streams.is_stale:
             metrics.feed_live.set(1)
             self._streams.say_live()
-
-    async def _sweep(self) -> None:
-        await self._clock.sleep(self.limits.sweep_every_s)
-        try:
-            async with self._db.reading() as connection:
-                self._set_mode(await notices.installed(connection))
-        except MpesaSyncError:
-            self._wake_all()  # what cannot be read either is said to be stale
-            raise
-        await self._reader.sweep(entry.bar_id for entry in self._watched)
-
-    def _set_mode(self, has_notices: bool) -> None:
-        mode: Mode = "notices" if has_notices else "sweep"
-        if mode != self._mode:
-            self._mode = mode
-            _log.info(Event.FEED_MODE, mode=mode)
 
     async def _timer(self) -> None:
         await self._clock.sleep(self.limits.tick_every_s)

@@ -24,7 +24,6 @@ from mpesa_sync.secret import Secret
 T = TypeVar("T")
 _log: Final = logs.get("live")
 _APPLICATION: Final = "mpesa-sync listener"
-_AT_ONCE_S: Final = 0.01
 _FIRST_WAIT_S: Final = 0.05
 _SOON_S: Final = 10.0
 _SOON_CAP_S: Final = 1.0
@@ -37,8 +36,8 @@ class Listener:
     Arguments:
         url: a direct connection to the server, not through a pooler in transaction mode.
         heard: told of every notice, with its payload.
-        resync: reads everything that is watched anew, told whether there are notice triggers; called once LISTEN
-            is in force.
+        resync: reads everything that is watched anew; called once LISTEN is in force.
+        has_notices: told whether there are notice triggers.
         probe: a cheap statement on the connection, which also finds what no notice told.
         proved: told after every probe that succeeded.
     """
@@ -48,7 +47,8 @@ class Listener:
         url: Secret,
         *,
         heard: Callable[[str], None],
-        resync: Callable[[bool], Awaitable[None]],
+        resync: Callable[[], Awaitable[None]],
+        has_notices: Callable[[bool], None],
         probe: Callable[[Any], Awaitable[None]],
         proved: Callable[[], None],
         limits: Limits,
@@ -57,6 +57,7 @@ class Listener:
         self._url = url
         self._heard = heard
         self._resync = resync
+        self._has_notices = has_notices
         self._probe = probe
         self._proved = proved
         self._limits = limits
@@ -113,24 +114,25 @@ class Listener:
             connection.terminate()
 
     async def _open(self) -> Any:
-        connection = await asyncpg.connect(
+        return await asyncpg.connect(
             self._url.reveal(),
             timeout=self._limits.connect_timeout_s,
             server_settings={"application_name": _APPLICATION},
         )
-        try:
-            await self._within(connection, connection.execute(offers.LISTENER_SETUP))
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection
 
     async def _begin(self, connection: Any) -> None:
-        """Listen, then have everything read: a commit between the two is in both, never in none (L5)."""
-        await self._within(connection, pooler.warn_of(connection))
+        """Listen, then have everything read: a commit between the two is in both, never in none (L5).
+
+        What pages wait for comes first; the rest is asked beside it, or after it.
+        """
         await self._within(connection, connection.add_listener(notices.CHANNEL, self._on_notice))
-        await self._resync(await self._within(connection, notices.installed(connection)))
+        await asyncio.gather(self._resync(), self._look(connection))
         self.is_connected = True
+        await self._within(connection, pooler.warn_of(connection))
+
+    async def _look(self, connection: Any) -> None:
+        await self._within(connection, connection.execute(offers.LISTENER_SETUP))
+        self._has_notices(await self._within(connection, notices.installed(connection)))
 
     def _on_notice(self, _connection: Any, _pid: int, _channel: str, payload: Any) -> None:
         metrics.feed_notices.inc()
@@ -165,10 +167,11 @@ class Listener:
 def _wait_s(failures: int, elapsed_s: float) -> float:
     """Return the seconds before the next attempt to connect: full jitter, at most 1 s in the first 10 s.
 
-    The first is made nearly at once: most often one backend was ended, and the server is there.
+    The first is made at once: most often one backend was ended, and the server is there. Where it is not, the others
+    of many processes come at random.
     """
     if failures == 1:
-        return random.uniform(0.0, _AT_ONCE_S)  # noqa: S311 - no secret
+        return 0.0
     cap_s = _SOON_CAP_S if elapsed_s < _SOON_S else _LATE_CAP_S
     return random.uniform(0.0, min(cap_s, _FIRST_WAIT_S * 2.0 ** min(failures, 10)))  # noqa: S311 - no secret
 
