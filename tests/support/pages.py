@@ -133,7 +133,9 @@ def samples(name: str = "Mama Njeri's Kitchen") -> Mapping[str, tuple[str, objec
         ),
         "menu wrong": (
             "menu.html",
-            views.menu(bar, name, ["mpesa"], "e:7", payment=asked(Method.MPESA, "Look.", "bad", phone=name, amount="x")),
+            views.menu(
+                bar, name, ["mpesa"], "e:7", payment=asked(Method.MPESA, "Look.", "bad", phone=name, amount="x")
+            ),
         ),
         "sign in": ("sign_in.html", views.SignInView()),
         "sign in refused": ("sign_in.html", views.sign_in_refused(name, to="/staff")),
