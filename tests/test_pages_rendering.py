@@ -101,7 +101,7 @@ def test_the_customers_page_is_complete_without_its_script() -> None:
     radios = page.all("input", type_="radio")
     assert [found["value"] for found in radios][:3] == ["mpesa", "card", "cash"]
     assert [found["value"] for found in radios if "checked" in found] == ["mpesa"]
-    assert page.all("form", method="post", action=f"/menu/{BAR}")
+    assert page.all("form", method="post", action=f"/menu/{BAR}#answer")
     assert page.text("status") == "This is what is possible now. Load the page again to be sure."
     assert all("hidden" in found for found in page.all("p", id="none"))
 

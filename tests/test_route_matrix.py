@@ -63,7 +63,9 @@ TABLE: Final[dict[tuple[str, str], Expected]] = {
     ("/api/alerts/{alert_id}/resolve", "POST"): alike(*FOR_OPERATORS),
     ("/api/bars/{bar}/payment-methods", "GET"): PUBLIC,
     ("/api/bars/{bar}/payment-methods/events", "GET"): PUBLIC,
+    ("/api/bars/{bar}/payment-intents", "POST"): PUBLIC,
     ("/menu/{bar}", "GET"): PUBLIC,
+    ("/menu/{bar}", "POST"): PUBLIC,
     ("/staff/sign-in", "GET"): page(200, 303, 303, 303, 303, 303, 303),
     ("/staff/sign-in", "POST"): alike(401),
     ("/staff/sign-out", "POST"): alike(303),
@@ -141,6 +143,10 @@ class Scene:
             elif method == "POST":
                 sent["json"] = {"barId": bar, "mpesa_enabled": False}
                 headers[CSRF_HEADER] = csrf
+        elif template.endswith("/payment-intents"):
+            sent["json"] = {"method": "cash"}
+        elif template == "/menu/{bar}":
+            sent["data"] = {"method": "cash"}
         elif method == "POST" and template.startswith("/api/"):
             headers[CSRF_HEADER] = csrf
         elif method == "POST":

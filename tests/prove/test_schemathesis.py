@@ -36,6 +36,7 @@ OPERATIONS: Final = {
     "POST /api/mpesa-settings",
     "GET /api/operations/{operation_id}",
     "GET /api/bars/{bar}/payment-methods",
+    "POST /api/bars/{bar}/payment-intents",
 }
 """What is asked; the stream of events has no end and is left out."""
 OF_ALERTS: Final = {

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import asyncpg
 
 from mpesa_sync.bootstrap import Opened, Place, Serving
 from mpesa_sync.db.accounts import Account
-from mpesa_sync.demo import routes, venues
+from mpesa_sync.demo import menu_cards, routes, venues
 from mpesa_sync.demo.desk import Desk
 from mpesa_sync.demo.stage import STAFF, Stage
 from mpesa_sync.errors import ConfigurationError
@@ -73,6 +73,7 @@ async def served(stage: Stage, *, port: int = 0) -> AsyncIterator[Site]:
         ) as outside,
         composition.started(serving, settings) as context,
     ):
+        context = replace(context, menu_cards=menu_cards.of_bar)
         app = create_app(context, more_routes=routes.ROUTES, framed=True)
         app.state[routes.DESK] = Desk(
             database=stage.database, url=stage.url, key=stage.key, outside=outside, account=account

@@ -46,16 +46,12 @@ class Choice(msgspec.Struct, frozen=True):
     label: str
 
 
-class Offer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What customers may pay with (spec 6). It holds no reasons: those are for staff.
-
-    `closed` is there only where the venue is marked as closed, which its customers are told.
-    """
+class Offer(msgspec.Struct, frozen=True):
+    """What customers may pay with (spec 6). It holds no reasons: those are for staff."""
 
     bar: BarName
     methods: tuple[Choice, ...]
     version: str
-    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +69,11 @@ class Known:
     warnings: tuple[BarWarning, ...]
     epoch: str
     version: int
+
+    @property
+    def is_closed(self) -> bool:
+        """Return whether the venue is marked as closed, which its customers are told beside the offer."""
+        return self.facts.active is False
 
     def is_older_than(self, seen: str | None) -> bool:
         """Return whether `seen`, as a client sends it, is a newer version of the same epoch."""
@@ -100,7 +101,7 @@ def step(held: Known | None, read: Known) -> Step:
         return Step.PUBLISH
     if held.version > read.version:
         return Step.RAISE
-    return Step.REFRESH if held.body == read.body else Step.BUMP
+    return Step.REFRESH if (held.body, held.is_closed) == (read.body, read.is_closed) else Step.BUMP
 
 
 class Judge:
@@ -129,7 +130,6 @@ class Judge:
             bar=BarName(facts.bar_id, named.slug, named.name),
             methods=tuple(Choice(method, _LABELS[method]) for method in methods),
             version=f"{stored.epoch}:{stored.version}",
-            closed=facts.active is False,
         )
         return Known(
             offer=offer,

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from mpesa_sync.live.offers import Known, Step, step
 
 if TYPE_CHECKING:
     from mpesa_sync.live.connection import Stream
+
+CLOSED: Final = b"event: closed\ndata: {}\n\n"
+"""Before a frame: the venue is marked as closed. Where it is not there, the venue is open."""
 
 
 class Entry:
@@ -33,7 +36,8 @@ class Entry:
     def hold(self, known: Known) -> None:
         """Take what customers see from now on, and encode its frame."""
         self.known = known
-        self.frame = b"event: payment-methods\nid: %s\ndata: %s\n\n" % (known.offer.version.encode(), known.body)
+        offer = b"event: payment-methods\nid: %s\ndata: %s\n\n" % (known.offer.version.encode(), known.body)
+        self.frame = CLOSED + offer if known.is_closed else offer
 
     def wants_bump(self, read: Known) -> bool:
         """Return whether a writer changed the bar and moved no version, as far as this read tells."""

@@ -90,7 +90,7 @@ def _view(request: Request[Any, Any, Any], bar: str, known: Known, words: Words,
         offer.version,
         words=words,
         at=bar,
-        is_closed=offer.closed,
+        is_closed=known.is_closed,
         card=context.of(request).menu_cards(offer.bar.id),
         payment=payment,
     )

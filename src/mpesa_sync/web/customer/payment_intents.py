@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-from litestar import Request, post
+from litestar import Request, Response, post
 from litestar.params import FromPath
 
 from mpesa_sync.domain import payments
@@ -49,7 +49,7 @@ class PaymentAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     operation_class=openapi.PaymentIntentOperation,
     responses=openapi.failures(400, 403, 404, 408, 413, 500, 503),
 )
-async def ask(request: Request[Any, Any, Any], bar: FromPath[str]) -> PaymentAnswer:
+async def ask(request: Request[Any, Any, Any], bar: FromPath[str]) -> Response[PaymentAnswer]:
     """Return whether a method is possible now. Where the database cannot be asked it is not: 503."""
     auth.require_own_page(request)
     words = words_of(request)
@@ -61,7 +61,7 @@ async def ask(request: Request[Any, Any, Any], bar: FromPath[str]) -> PaymentAns
         raise
     except (DatabaseFault, SchemaError) as error:
         raise TransientFault(menu_view.unsure(words, asked.method), sqlstate=error.sqlstate) from error
-    return _answer(words, asked, known)
+    return Response(_answer(words, asked, known), headers={"cache-control": "no-store"})
 
 
 def _intent(words: Words, body: dict[str, Any]) -> Intent:
@@ -85,5 +85,5 @@ def _answer(words: Words, asked: Intent, known: Known) -> PaymentAnswer:
         reason=menu_view.reason(words, asked.method, offered),
         methods=offer.methods,
         version=offer.version,
-        closed=offer.closed,
+        closed=known.is_closed,
     )

@@ -14,6 +14,8 @@ from mpesa_sync.web import context
 from mpesa_sync.web.api import openapi
 
 PATH: Final = "/api/bars/{bar:str}/payment-methods"
+VENUE: Final = "x-venue"
+"""In an answer: `closed` where the venue is marked so; streams have the event `closed` for it."""
 _UNCHANGED: Final = ResponseSpec(
     None, generate_examples=False, description="What If-None-Match names is the current version."
 )
@@ -31,6 +33,8 @@ async def read(request: Request[Any, Any, Any], bar: FromPath[str]) -> Response[
     known = await hub.known(await hub.resolve(bar))
     headers = {"etag": f'"{known.offer.version}"', "cache-control": "no-cache"}
     held = [tag.strip().removeprefix("W/").strip('"') for tag in request.headers.get("if-none-match", "").split(",")]
+    if known.is_closed:
+        headers[VENUE] = "closed"
     body: Any = known.body  # encoded once a version
     if any(hub.is_current(known, version) for version in held):
         return Response(None, status_code=304, headers=headers)  # type: ignore[arg-type]  # an answer without a body

@@ -100,6 +100,7 @@ function say(text, tone = "", method = "") {
   answer.className = `said ${tone}`;
   answer.textContent = text;
   answered = text ? method : "";
+  if (text) answer.scrollIntoView({ block: "nearest" });
 }
 
 function mark(wrong) {

@@ -34,6 +34,7 @@ export function watch({ url, version, onOffer, onState }) {
   let source = null;
   let heard = Date.now(); // when the last bytes came
   let failures = 0;
+  let isClosed = false; // said by the stream just before the answer that it belongs to
   let frames = 0; // answers taken from the stream: a poll that began before one of them is late
   let timers = {};
 
@@ -64,6 +65,7 @@ export function watch({ url, version, onOffer, onState }) {
     clearTimeout(timers.alive);
     if (source) source.close();
     source = null;
+    isClosed = false;
   }
 
   function connect() {
@@ -80,10 +82,12 @@ export function watch({ url, version, onOffer, onState }) {
       listened();
       if (from) later("alive", SETTLE_MS, alive);
     });
+    on("closed", () => (isClosed = true));
     on("payment-methods", (event) => {
       frames += 1;
       listened();
-      take(JSON.parse(event.data));
+      take({ ...JSON.parse(event.data), closed: isClosed });
+      isClosed = false;
       if (confirmed()) alive();
       else later("alive", SETTLE_MS, alive);
     });
@@ -118,7 +122,8 @@ export function watch({ url, version, onOffer, onState }) {
       const answer = await fetch(url, { headers, cache: "no-store", signal: AbortSignal.timeout(CONNECT_MS) });
       if (answer.status === 404 && before === frames) return say("gone");
       if (answer.status !== 304 && !answer.ok) throw new Error(String(answer.status));
-      const offer = answer.status === 304 ? null : await answer.json();
+      const closed = answer.headers.get("x-venue") === "closed";
+      const offer = answer.status === 304 ? null : { ...(await answer.json()), closed };
       if (before !== frames || state === "offline") return;
       listened();
       if (offer) take(offer);
