@@ -134,6 +134,7 @@ async function pay() {
     const said = await response.json();
     const wrong = Object.fromEntries((said.errors ?? []).map((one) => [one.field, one.message]));
     if (response.ok) heard(said, method);
+    else if (response.status === 503) say(said.detail, "check", method);
     else say(response.status === 400 ? texts.pay.wrong : said.detail, "bad", method);
     mark(wrong);
   } catch {
@@ -150,6 +151,7 @@ function heard(said, method) {
     offer = said;
     page.dataset.version = said.version;
     show(possible());
+    at("news").textContent = ""; // the answer says it
   }
   say(said.reason, said.allowed ? "good" : "check", method);
 }
