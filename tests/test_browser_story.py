@@ -166,24 +166,24 @@ async def test_the_keyboard_alone_is_enough_and_its_focus_is_seen(place: Premise
     page = await place.visits.open("/staff")
     await expect(page.get_by_label("Name")).to_be_focused()
     await page.keyboard.type(account.name)
-    await _tab_to(page, "#password")
+    await tab_to(page, "#password")
     await page.keyboard.type(PASSWORD.reveal())
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("heading", level=1)).to_have_text("Your venues")
-    await _tab_to(page, f"a[href='/staff/bars/{bar}/mpesa']")
+    await tab_to(page, f"a[href='/staff/bars/{bar}/mpesa']")
     await page.keyboard.press("Enter")
     await expect(page.locator("#feed")).to_have_text("Live")
-    await _tab_to(page, "#switch button")
+    await tab_to(page, "#switch button")
     await page.keyboard.press("Enter")
     await expect(page.locator(".said.good")).to_have_text(text("notice.on"))
-    await _tab_to(page, "#credentials button")
+    await tab_to(page, "#credentials button")
     menu = await place.menu(bar)
-    await _tab_to(menu, "#methods input")
+    await tab_to(menu, "#methods input")
     await menu.keyboard.press("Space")
     await expect(menu.locator("#choice")).to_have_text("Your choice: M-Pesa.")
 
 
-async def _tab_to(page: Page, selector: str) -> None:
+async def tab_to(page: Page, selector: str) -> None:
     """Press Tab until an element has the focus; wherever it stops it is seen."""
     for _ in range(40):
         await page.keyboard.press("Tab")

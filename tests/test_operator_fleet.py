@@ -54,8 +54,8 @@ async def test_the_overview_counts_by_reason_and_drift(site: Site, db: Database,
     assert "Repairs what stays drifted." in page.text("reconciler")
     assert "Live" in page.text("feed")
     links = {found["href"] for found in page.all("a", class_="figure")}
-    assert f"{OVERVIEW}?state=drift_exposed#venues" in links
-    assert f"{OVERVIEW}?state=switched_off#venues" not in links, "what there is none of has no list"
+    assert f"{OVERVIEW}?state=drift_exposed#list" in links
+    assert f"{OVERVIEW}?state=switched_off#list" not in links, "what there is none of has no list"
     (line,) = (found for found in page.all("li") if found.get("data-bar") == str(unreadable))
     assert line["data-tone"] == "trouble", "on the list secrets are opened"
     assert operator_texts.text("fleet.state.secrets_unreadable") in words(page)
@@ -74,7 +74,7 @@ async def test_pages_of_the_list_follow_each_other(site: Site, sql: Any) -> None
         page = await seen(site, who, following[0]["href"].partition("#")[0])
         found += listed(page)
     assert found == bars
-    assert [one for one in page.all("a") if one["href"] == f"{OVERVIEW}#venues"]
+    assert [one for one in page.all("a") if one["href"] == f"{OVERVIEW}#list"]
     await seen(site, who, f"{OVERVIEW}?after=nothing", 400)
     await seen(site, who, f"{OVERVIEW}?offset=3", 400)
 

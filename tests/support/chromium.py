@@ -110,15 +110,20 @@ class Visits:
 
 async def keep(page: Page, name: str) -> None:
     """Keep pictures of a page, as long as it is: phone and desktop width, light and dark."""
-    PICTURES.mkdir(exist_ok=True)
     before = page.viewport_size
     for width, (across, down) in (("phone", PHONE), ("desktop", DESKTOP)):
         await page.set_viewport_size({"width": across, "height": down})
-        for scheme in ("light", "dark"):
-            await page.emulate_media(color_scheme="light" if scheme == "light" else "dark")
-            # The caret as it is: to hide it, Playwright would change elements, and a page's script takes that for news.
-            path = PICTURES / f"{name}-{width}-{scheme}.png"
-            await page.screenshot(path=path, full_page=True, animations="disabled", caret="initial")
-    await page.emulate_media(color_scheme="light")
+        await keep_as_it_is(page, f"{name}-{width}")
     if before is not None:
         await page.set_viewport_size(before)
+
+
+async def keep_as_it_is(page: Page, name: str) -> None:
+    """Keep pictures of a page in its window, as long as it is: light and dark."""
+    PICTURES.mkdir(exist_ok=True)
+    for scheme in ("light", "dark"):
+        await page.emulate_media(color_scheme="light" if scheme == "light" else "dark")
+        # The caret as it is: to hide it, Playwright would change elements, and a page's script takes that for news.
+        path = PICTURES / f"{name}-{scheme}.png"
+        await page.screenshot(path=path, full_page=True, animations="disabled", caret="initial")
+    await page.emulate_media(color_scheme="light")

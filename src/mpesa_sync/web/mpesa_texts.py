@@ -54,10 +54,14 @@ MPESA: Final = {
     "form.till": "Till (Buy Goods)",
     "form.till.hint": "A store number and a till number.",
     "form.mpesa_business_shortcode": "Paybill or store number",
-    "form.mpesa_business_shortcode.hint": "5 to 7 digits. With a till: the store number, which M-Pesa gave you with "
-    "the till; the passkey belongs to it.",
+    "form.paybill_number": "Paybill number",
+    "form.paybill_number.hint": "5 to 7 digits: the business number that customers pay to. It stands in the mail with "
+    "which M-Pesa opened the paybill, and in the Daraja portal as Short code.",
+    "form.store_number": "Store number",
+    "form.store_number.hint": "5 to 7 digits: M-Pesa gave it to you with the till, and it is not the number on the "
+    "sticker. The passkey belongs to it; the Daraja portal calls it Short code.",
     "form.mpesa_till_number": "Till number",
-    "form.mpesa_till_number.hint": "5 to 7 digits, as on the sticker at your counter. For a till only.",
+    "form.mpesa_till_number.hint": "5 to 7 digits, as on the sticker at your counter.",
     "form.mpesa_consumer_key": "Consumer key",
     "form.mpesa_consumer_key.hint": "Daraja portal: My apps, your app, Consumer key.",
     "form.mpesa_consumer_secret": "Consumer secret",

@@ -31,9 +31,11 @@ _SHELL: Final = {
     "sign_in.failed": "Signing in is not possible right now. Please try again in a minute.",
     "venues.title": "Your venues",
     "venues.lead": "What your customers see at each of them now.",
+    "venues.live": "Up to date: checked every 15 seconds.",
+    "venues.not_live": "Not followed: load the page again to be sure.",
     "venues.none": "No venue belongs to your account yet. Ask its owner, or whoever gave you the account.",
-    "venues.operator": "You are an operator: no venue belongs to your account. Use the command line: "
-    "mpesa-sync check, explain, repair and migrate.",
+    "venues.operator": "You are an operator: no venue belongs to your account. All venues stand on a page of "
+    "their own; what they need is done on the command line: mpesa-sync check, explain, repair and migrate.",
     "venues.menu": "Customers' page",
     "role.owner": "owner",
     "role.manager": "manager",

@@ -148,6 +148,11 @@ class VenuesView:
     venues: tuple[VenueLine, ...]
     is_operator: bool = False
 
+    @property
+    def script_texts(self) -> str:
+        """Return the texts that the script needs, as JSON."""
+        return script_json({name: text(f"venues.{name}") for name in ("live", "not_live")})
+
 
 @dataclass(frozen=True, slots=True)
 class MpesaView:

@@ -143,7 +143,7 @@ async def _not_saved(request: Request[Any, Any, Any], posted: _Posted, error: Mp
     typed = None if posted.is_switch else posted.fields
     shown: dict[str, Any] = {"typed": typed, "error": _failed(error)}
     if isinstance(error, InvalidSettings):
-        shown |= {"errors": error.errors, "error": "" if typed else _sentence(error)}
+        shown |= {"errors": error.errors, "error": ""}
     if isinstance(error, StaleForm):
         shown = {"conflict": mpesa_page.Conflict(error, posted.fields, posted.is_switch)}
     try:
@@ -168,11 +168,6 @@ def _done(saved: SettingsSaved, change: SettingsChange) -> str:
     if saved.stored:
         return "saved" if saved.enabled else "saved-off"
     return "on" if saved.enabled else "off"
-
-
-def _sentence(error: InvalidSettings) -> str:
-    """Return what is wrong where there is no form to say it at: each field's remedy."""
-    return " ".join([error.message + ".", *(fault.message for fault in error.errors)])
 
 
 def _failed(error: MpesaSyncError) -> str:

@@ -11,7 +11,8 @@ const form = document.getElementById("credentials");
 if (now) followStatus();
 if (form) helpForm();
 if (document.getElementById("venues")) followVenues();
-document.getElementById("errors")?.focus();
+// What went wrong, or was done, has the focus: a page that has just come is not announced by itself.
+["errors", "failed", "done"].map((id) => document.getElementById(id)).find(Boolean)?.focus();
 // What was done is said once: not again when the page is loaded again.
 if (location.search.startsWith("?done=")) history.replaceState(null, "", location.pathname);
 localTimes();
@@ -116,10 +117,25 @@ function helpForm() {
   });
 }
 
-// The list is read again now and then, and whenever somebody comes back to it.
+// The list is read again now and then, and whenever somebody comes back to it; where that fails, it says so.
 function followVenues() {
-  const again = () => document.visibilityState === "visible" && renew(location.href, "venues").catch(() => false);
+  const feed = document.getElementById("feed");
+  const texts = JSON.parse(document.getElementById("texts").textContent);
+  const say = (isRead) => {
+    const text = isRead ? texts.live : texts.not_live;
+    feed.dataset.state = isRead ? "polling" : "stale";
+    if (feed.textContent !== text) feed.textContent = text;
+  };
+  async function again() {
+    if (document.visibilityState !== "visible") return;
+    const link = document.activeElement?.closest("#venues a")?.getAttribute("href");
+    say(await renew(location.href, "venues").catch(() => false));
+    if (!link || document.activeElement?.closest("#venues")) return;
+    [...document.querySelectorAll("#venues a")].find((one) => one.getAttribute("href") === link)?.focus();
+  }
+  say(true);
   setInterval(again, VENUES_MS);
+  addEventListener("pageshow", (event) => event.persisted && again());
   document.addEventListener("visibilitychange", again);
 }
 
