@@ -175,6 +175,7 @@ async def _connected(place: Place, settings: Settings) -> AsyncIterator[Opened]:
         kms_keys=place.kms_keys,
         allow_sandbox=settings.allow_sandbox,
         reconcile=settings.reconcile,
+        pool_size=settings.pool_size,
         alert_spool=settings.alert_spool,
     ) as database:
         if place.is_embedded:  # whose port is another one after each start

@@ -21,6 +21,11 @@ DATABASE_URL: Final = "MPESA_SYNC_DATABASE_URL"
 LISTEN_URL: Final = "MPESA_SYNC_LISTEN_URL"
 HTTP_HOST: Final = "MPESA_SYNC_HTTP_HOST"
 HTTP_PORT: Final = "MPESA_SYNC_HTTP_PORT"
+WORKERS: Final = "MPESA_SYNC_WORKERS"
+POOL_SIZE: Final = "MPESA_SYNC_POOL_SIZE"
+MAX_STREAMS: Final = "MPESA_SYNC_MAX_STREAMS"
+MAX_STREAMS_PER_ADDRESS: Final = "MPESA_SYNC_MAX_STREAMS_PER_ADDRESS"
+MAX_STREAMS_PER_BAR: Final = "MPESA_SYNC_MAX_STREAMS_PER_BAR"
 JWT_SECRET: Final = "MPESA_SYNC_JWT_SECRET"  # noqa: S105 - the name of a variable
 JWT_ISSUER: Final = "MPESA_SYNC_JWT_ISSUER"
 JWT_AUDIENCE: Final = "MPESA_SYNC_JWT_AUDIENCE"
@@ -35,6 +40,8 @@ RECONCILE: Final = "MPESA_SYNC_RECONCILE"
 RECONCILE_BUDGET: Final = "MPESA_SYNC_RECONCILE_BUDGET"
 LOG_FORMAT: Final = "MPESA_SYNC_LOG_FORMAT"
 LOG_LEVEL: Final = "MPESA_SYNC_LOG_LEVEL"
+METRICS_FOLDER: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""Read by the Prometheus client alone; `serve` sets it for its processes."""
 KMS_KEY: Final = "MPESA_KMS_KEY"
 """Under the existing platform's name, without our prefix."""
 
@@ -43,6 +50,11 @@ DOCUMENTED: Final[Mapping[str, str]] = {
     LISTEN_URL: "the same database without a pooler between, for the live feed and the job queue",
     HTTP_HOST: "the address that serve listens on (127.0.0.1)",
     HTTP_PORT: "the port that serve listens on (8000)",
+    WORKERS: "how many processes serve side by side (1)",
+    POOL_SIZE: "how many connections requests may have, in each process (10)",
+    MAX_STREAMS: "how many open pages a process carries (20000); more are told to come again",
+    MAX_STREAMS_PER_ADDRESS: "how many of them from one address (1000)",
+    MAX_STREAMS_PER_BAR: "how many of them of one bar (10000)",
     JWT_SECRET: "the secret that bearer tokens are signed with (HS256), at least 32 characters",
     JWT_ISSUER: "the issuer that bearer tokens must name; unset: not looked at",
     JWT_AUDIENCE: "the audience that bearer tokens must name (authenticated)",
@@ -73,6 +85,9 @@ _LATER: Final = frozenset(
 
 _LONGEST_REPEAT_MINUTES: Final = 10_080
 _LARGEST_BUDGET: Final = 1_000_000
+_MOST_WORKERS: Final = 100
+_MOST_CONNECTIONS: Final = 1_000
+_MOST_STREAMS: Final = 1_000_000
 SPOOL: Final = Path(".mpesa-sync/alerts")
 """Where alerts wait for the database, unless a setting or a program says otherwise."""
 _MISTAKEN: Final = {PREFIX + "KMS_KEY": KMS_KEY}
@@ -105,6 +120,11 @@ class Settings:
     listen_url: Secret | None = None
     http_host: str = "127.0.0.1"
     http_port: int = 8000
+    workers: int = 1
+    pool_size: int = 10
+    max_streams: int = 20_000
+    max_streams_per_address: int = 1_000
+    max_streams_per_bar: int = 10_000
     jwt_secret: Secret | None = None
     jwt_issuer: str | None = None
     jwt_audience: str = "authenticated"
@@ -136,6 +156,11 @@ class Settings:
             listen_url=reader.database_url(LISTEN_URL),
             http_host=reader.line(HTTP_HOST) or "127.0.0.1",
             http_port=reader.port(HTTP_PORT, 8000),
+            workers=reader.number(WORKERS, 1, least=1, most=_MOST_WORKERS),
+            pool_size=reader.number(POOL_SIZE, 10, least=2, most=_MOST_CONNECTIONS),
+            max_streams=reader.number(MAX_STREAMS, 20_000, least=1, most=_MOST_STREAMS),
+            max_streams_per_address=reader.number(MAX_STREAMS_PER_ADDRESS, 1_000, least=1, most=_MOST_STREAMS),
+            max_streams_per_bar=reader.number(MAX_STREAMS_PER_BAR, 10_000, least=1, most=_MOST_STREAMS),
             jwt_secret=reader.jwt_secret(JWT_SECRET),
             jwt_issuer=reader.line(JWT_ISSUER),
             jwt_audience=reader.line(JWT_AUDIENCE) or "authenticated",
@@ -161,6 +186,11 @@ class Settings:
 def environment_of(names: Iterable[str]) -> dict[str, str]:
     """Return what a program that is started gets of this one's environment: the variables named, where they are set."""
     return {name: os.environ[name] for name in names if name in os.environ}
+
+
+def environment_with(more: Mapping[str, str]) -> dict[str, str]:
+    """Return this program's whole environment with some variables set, for another process of itself."""
+    return {**os.environ, **more}
 
 
 def _misspelt(environ: Mapping[str, str]) -> list[str]:

@@ -88,13 +88,13 @@ class Reader:
     def port(self, name: str, default: int) -> int:
         return self.number(name, default, most=_LAST_PORT, zero=" (any free port)")
 
-    def number(self, name: str, default: int, *, most: int, zero: str = "") -> int:
-        """Return a whole number from 0, whose meaning `zero` may say, to `most`."""
+    def number(self, name: str, default: int, *, most: int, least: int = 0, zero: str = "") -> int:
+        """Return a whole number from `least`, whose meaning `zero` may say, to `most`."""
         text = self._text(name)
         if text is None:
             return default
-        if not re.fullmatch("[0-9]{1,9}", text.strip()) or int(text) > most:
-            self.faults.append(f"{name} must be a number from 0{zero} to {most}")
+        if not re.fullmatch("[0-9]{1,9}", text.strip()) or not least <= int(text) <= most:
+            self.faults.append(f"{name} must be a number from {least}{zero} to {most}")
             return default
         return int(text)
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 
 import uvloop
 
 from mpesa_sync import bootstrap
+from mpesa_sync.bootstrap import Serving
 from mpesa_sync.cli import output, working
 from mpesa_sync.cli.exit_codes import ExitCode
 from mpesa_sync.cli.session import announce
@@ -16,6 +18,7 @@ from mpesa_sync.secret import Secret
 from mpesa_sync.settings import Settings
 from mpesa_sync.web import composition, server
 from mpesa_sync.web.app import create_app
+from mpesa_sync.web.supervisor import READY
 
 
 def run(
@@ -33,27 +36,65 @@ def run(
         return runner.run(_serve(settings, database_url, host, port, hidden, jobs=jobs))
 
 
+def run_inherited(settings: Settings, sockets: str, hidden: list[Secret], *, jobs: bool) -> ExitCode:
+    """Serve as one of several processes, until SIGTERM or until the one that started this is gone; return 0.
+
+    Arguments:
+        sockets: the numbers of the listening socket and of the one to the supervisor, with a comma between.
+        jobs, hidden: as in `run`.
+    Raises:
+        MpesaSyncError: as in `run`.
+    """
+    listening, control = (socket.socket(fileno=int(number)) for number in sockets.split(","))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, control:
+        return runner.run(_serve_inherited(settings, listening, control, hidden, jobs=jobs))
+
+
 async def _serve(
     settings: Settings, database_url: str | None, host: str, port: int, hidden: list[Secret], *, jobs: bool
 ) -> ExitCode:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = _stop_signal()
     listening = server.bound(host, port)
-    async with (
-        bootstrap.served(settings, database_url=database_url) as serving,
-        composition.started(serving, settings) as context,
-    ):
-        place = serving.opened.place  # of the embedded server: its URL and its keys are known only now
-        hidden.extend(filter(None, (place.url, serving.jwt_secret, *place.kms_keys)))
-        await announce(serving.opened)
-        await working.warn_of_spool(serving.opened)
-        work = working.beside(settings, serving.opened, stop) if jobs else contextlib.nullcontext()
-        async with work, server.serving(create_app(context), context.hub, listening) as running:
-            url = running.url
-            output.note(f"Serving on {url}: staff at {url}/staff, customers at {url}/menu/SLUG.", "green")
-            output.note("Stop it with Ctrl-C or SIGTERM.")
-            await running.until(stop)
-            output.note("Stopping: open pages are told to come back.")
+    async with bootstrap.served(settings, database_url=database_url) as serving:
+        hidden.extend(secrets_of(serving))
+        async with composition.started(serving, settings) as context:
+            await announce(serving.opened)
+            await working.warn_of_spool(serving.opened)
+            work = working.beside(settings, serving.opened, stop) if jobs else contextlib.nullcontext()
+            async with work, server.serving(create_app(context), context.hub, listening) as running:
+                url = running.url
+                output.note(f"Serving on {url}: staff at {url}/staff, customers at {url}/menu/SLUG.", "green")
+                output.note("Stop it with Ctrl-C or SIGTERM.")
+                await running.until(stop)
+                output.note("Stopping: open pages are told to come back.")
     return ExitCode.OK
+
+
+async def _serve_inherited(
+    settings: Settings, listening: socket.socket, control: socket.socket, hidden: list[Secret], *, jobs: bool
+) -> ExitCode:
+    stop = _stop_signal()
+    asyncio.get_running_loop().add_reader(control, stop.set)  # it says nothing: what can be read is its end
+    async with bootstrap.served(settings) as serving:
+        hidden.extend(secrets_of(serving))
+        async with composition.started(serving, settings) as context:
+            work = working.beside(settings, serving.opened, stop) if jobs else contextlib.nullcontext()
+            async with work, server.serving(create_app(context), context.hub, listening) as running:
+                with contextlib.suppress(OSError):
+                    control.send(READY)
+                await running.until(stop)
+    return ExitCode.OK
+
+
+def _stop_signal() -> asyncio.Event:
+    """Return what SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def secrets_of(serving: Serving) -> list[Secret]:
+    """Return what must not be printed: of the embedded server, its URL and its keys are known only now."""
+    place = serving.opened.place
+    return list(filter(None, (place.url, serving.jwt_secret, *place.kms_keys)))

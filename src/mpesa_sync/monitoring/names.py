@@ -54,6 +54,10 @@ class Event(StrEnum):
     FEED_BUMP_FAILED = "feed.bump_failed"
     STREAM_SLOW = "stream.slow"
     STREAMS_DRAINED = "stream.drained"
+    WORKER_DIED = "workers.died"
+    WORKER_KILLED = "workers.killed"
+    WORKER_REPLACED = "workers.replaced"
+    WORKERS_NOT_REPLACED = "workers.not_replaced"
 
 
 class Metric(StrEnum):

@@ -11,16 +11,18 @@ from mpesa_sync.bootstrap import Serving
 from mpesa_sync.db.pool import Database, connect
 from mpesa_sync.identity.tokens import Tokens
 from mpesa_sync.live.hub import Hub
+from mpesa_sync.live.limits import Limits
 from mpesa_sync.monitoring import logs
 from mpesa_sync.monitoring.names import Event
 from mpesa_sync.settings import Settings
 from mpesa_sync.sync import spool
 from mpesa_sync.sync.settings_service import SettingsService
+from mpesa_sync.web import metrics_shared
 from mpesa_sync.web.context import Context
 
 _log: Final = logs.get("alerts")
 _SPOOL_EVERY_S: Final = 5.0
-_SPARE: Final = 4
+SPARE: Final = 4
 """Connections that no request can use up: open pages and health go on while saves exhaust the pool (faults.md)."""
 
 
@@ -30,11 +32,15 @@ async def started(serving: Serving, settings: Settings) -> AsyncIterator[Context
     database = serving.database
     listen_url = settings.listen_url or serving.opened.place.url
     sparing = connect(
-        serving.opened.place.url, allow_sandbox=database.allow_sandbox, pool_size=_SPARE, clock=database.clock
+        serving.opened.place.url, allow_sandbox=database.allow_sandbox, pool_size=SPARE, clock=database.clock
     )
     async with sparing as spare:
         spare.keys = database.keys
-        async with Hub(spare, listen_url=listen_url) as hub, taking_in(database):
+        async with (
+            Hub(spare, listen_url=listen_url, limits=limits_of(settings)) as hub,
+            taking_in(database),
+            metrics_shared.noting(database, hub),
+        ):
             yield Context(
                 database=database,
                 spare=spare,
@@ -76,3 +82,12 @@ def tokens_of(serving: Serving, settings: Settings) -> Tokens | None:
     if serving.jwt_secret is None:
         return None
     return Tokens(serving.jwt_secret, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the limits of the live path, with the caps of the settings."""
+    return Limits(
+        streams=settings.max_streams,
+        streams_per_address=settings.max_streams_per_address,
+        streams_per_bar=settings.max_streams_per_bar,
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from litestar import Request, Response, get
-from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
@@ -23,7 +23,7 @@ from mpesa_sync.monitoring import names
 from mpesa_sync.secret import Secret
 from mpesa_sync.sync import channel_urls, spool
 from mpesa_sync.sync.alert_kinds import AlertKind
-from mpesa_sync.web import context
+from mpesa_sync.web import context, metrics_shared
 
 PATH: Final = "/metrics"
 KEY: Final = "stored_gauges"
@@ -81,24 +81,13 @@ class Scrape:
 
     def collect(self) -> Iterable[Metric]:
         """Return the gauges, as a registry asks for them."""
-        in_use, idle, most = self.connections
         yield _gauge(
             names.Metric.DATABASE_UP,
             "1 where the database could be read for this scrape, or up to 5 s before it.",
             {(): 0 if self.stored is None else 1},
         )
-        yield _gauge(
-            names.Metric.POOL_CONNECTIONS,
-            "Connections of this process: in use, idle, and how many there may be.",
-            {("in_use",): in_use, ("idle",): idle, ("max",): most},
-            ("state",),
-        )
-        heard = self.feed.heard_ago_s
-        yield _gauge(
-            names.Metric.FEED_LAG,
-            "Seconds since the live feed was last proven to hear; absent where it never was.",
-            {} if heard is None else {(): heard},
-        )
+        if not metrics_shared.IS_SHARED:
+            yield from self._own()
         yield _gauge(
             names.Metric.SPOOL_FILES,
             "Alerts that wait in files of this machine for the database; absent where the folder cannot be read.",
@@ -111,6 +100,17 @@ class Scrape:
         )
         if self.stored is not None:
             yield from _stored(self.stored)
+
+    def _own(self) -> Iterable[Metric]:
+        in_use, idle, most = self.connections
+        yield _gauge(
+            names.Metric.POOL_CONNECTIONS,
+            metrics_shared.POOL_TEXT,
+            {("in_use",): in_use, ("idle",): idle, ("max",): most},
+            ("state",),
+        )
+        heard = self.feed.heard_ago_s
+        yield _gauge(names.Metric.FEED_LAG, metrics_shared.LAG_TEXT, {} if heard is None else {(): heard})
 
 
 @get(PATH, include_in_schema=False)
@@ -128,7 +128,7 @@ async def show(request: Request[Any, Any, Any]) -> Response[bytes]:
     ours = CollectorRegistry()
     ours.register(scrape)
     return Response(
-        generate_latest(REGISTRY) + generate_latest(ours),
+        metrics_shared.counted() + generate_latest(ours),
         headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4, "cache-control": "no-store"},
     )
 

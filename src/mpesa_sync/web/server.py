@@ -110,13 +110,18 @@ def bound(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as exc:
-        if exc.errno == errno.EADDRINUSE:
-            raise ConfigurationError(
-                [f"port {port} on {host} is taken by another program: stop it, or set {HTTP_PORT} (--port) to another"]
-            ) from None
-        raise ConfigurationError(
-            [f"cannot listen on {host}, port {port} ({os.strerror(exc.errno or 0)}): see {HTTP_HOST} and {HTTP_PORT}"]
-        ) from None
+        raise refused_address(host, port, exc) from None
+
+
+def refused_address(host: str, port: int, exc: OSError) -> ConfigurationError:
+    """Return what to say where the kernel does not give an address, and the remedy."""
+    if exc.errno == errno.EADDRINUSE:
+        return ConfigurationError(
+            [f"port {port} on {host} is taken by another program: stop it, or set {HTTP_PORT} (--port) to another"]
+        )
+    return ConfigurationError(
+        [f"cannot listen on {host}, port {port} ({os.strerror(exc.errno or 0)}): see {HTTP_HOST} and {HTTP_PORT}"]
+    )
 
 
 def url_of(listening: socket.socket) -> str:
