@@ -1,4 +1,4 @@
-"""`make bench`: measures, and prints one table; `--only PART`, `--bars N,N`."""
+"""`make bench`: measures, and prints one table; `--only PART`, `--bars N,N`, `--streams N`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks import beside, costs, faults, fleet, guards, overview, reconciler, servers, sync_status, web
+from benchmarks import beside, costs, faults, fleet, guards, live, overview, reconciler, servers, sync_status, web
 from benchmarks.place import Row, machine
 from mpesa_sync.db import embedded
 
@@ -34,6 +34,8 @@ async def _measure(options: argparse.Namespace) -> None:
                 _print(await guards.measure(server))
             if options.only in ("", "web"):
                 _print(await web.measure(server))
+            if options.only in ("", "live"):
+                _print(await live.measure(server, options.streams))
             if options.only in ("", "reconciler"):
                 for bars in (10_000, 100_000):
                     _print(await reconciler.measure(server, bars))
@@ -50,8 +52,10 @@ async def _measure(options: argparse.Namespace) -> None:
 def main() -> None:
     """Read the arguments and measure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ["", "beside", "sync", "costs", "faults", "guards", "fleet", "overview", "reconciler", "web", "servers"]
+    parts = ["", "beside", "sync", "costs", "faults", "guards", "fleet", "live", "overview", "reconciler", "web"]
+    parts.append("servers")
     parser.add_argument("--only", choices=parts, default="")
+    parser.add_argument("--streams", type=int, default=10_000)
     parser.add_argument("--bars", default="100000,1000000")
     options = parser.parse_args()
     if options.only == "servers":  # a choice once made (decision 11): not measured with the rest

@@ -187,13 +187,27 @@ class Pages:
 
     async def open(self, paths: list[str]) -> None:
         """Open a stream for each path, each from an address of its own, and wait for the first frames."""
-        loop, first = asyncio.get_running_loop(), self.expect(b"event: payment-methods", len(paths))
-        for number, path in enumerate(paths):
-            address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-            request = f"GET {path} HTTP/1.1\r\nhost: bench\r\nx-forwarded-for: {address}\r\n\r\n".encode()
-            await loop.create_connection(lambda r=request: _Page(self, r), "127.0.0.1", self._port)  # type: ignore[misc]  # binds it now
+        first = self.expect(b"event: payment-methods", len(paths))
+        await self.connect(paths)
         async with asyncio.timeout(GIVE_UP_S):
             await first
+
+    async def connect(self, paths: list[str], *, spread_s: float = 0.0) -> None:
+        """Open a stream for each path; each at a random moment of so many seconds, or one after the other."""
+        loop = asyncio.get_running_loop()
+
+        async def one(number: int, path: str, wait_s: float) -> None:
+            await asyncio.sleep(wait_s)
+            address = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+            request = f"GET {path} HTTP/1.1\r\nhost: bench\r\nx-forwarded-for: {address}\r\n\r\n".encode()
+            await loop.create_connection(lambda: _Page(self, request), "127.0.0.1", self._port)
+
+        opening = (one(number, path, random.uniform(0.0, spread_s)) for number, path in enumerate(paths))
+        if spread_s:
+            await asyncio.gather(*opening)
+        else:
+            for connecting in opening:
+                await connecting
 
     def close(self) -> None:
         """Close every stream."""

@@ -24,6 +24,8 @@ from mpesa_sync.secret import Secret
 from mpesa_sync.settings import DATABASE_URL, JWT_SECRET, KMS_KEY
 
 _PIPE: Final = asyncio.subprocess.PIPE
+_COUNTED_WITHIN_S: Final = 0.5
+"""The shared timer of the live path adds up what was sent since it last did."""
 _ADD_OWNER: Final = """
 with added as (
   insert into mpesa_sync.accounts (name, password_hash) values ('bench', '!') returning id
@@ -64,6 +66,15 @@ class Target:
         writer.close()
         found: dict[str, Any] = msgspec.json.decode(answer.partition(b"\r\n\r\n")[2])
         return found
+
+    async def counted(self, metric: str) -> float:
+        """Return what a counter stands at, over all of its labels; what was sent lately may be missing."""
+        await asyncio.sleep(_COUNTED_WITHIN_S)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(b"GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")
+        lines = (await reader.read()).decode().splitlines()
+        writer.close()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(metric))
 
     async def until(self, **wanted: Any) -> None:
         """Wait until the control route says so."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+from typing import Final
 
 import uvloop
 
@@ -15,10 +16,13 @@ from mpesa_sync.cli import output, working
 from mpesa_sync.cli.exit_codes import ExitCode
 from mpesa_sync.cli.session import announce
 from mpesa_sync.secret import Secret
-from mpesa_sync.settings import Settings
+from mpesa_sync.settings import MAX_STREAMS, Settings
 from mpesa_sync.web import composition, server
 from mpesa_sync.web.app import create_app
 from mpesa_sync.web.supervisor import READY
+
+_OTHER_FILES: Final = 200
+"""Of a process: connections to the database, requests that are being answered, and what it has loaded."""
 
 
 def run(
@@ -54,6 +58,7 @@ async def _serve(
     settings: Settings, database_url: str | None, host: str, port: int, hidden: list[Secret], *, jobs: bool
 ) -> ExitCode:
     stop = _stop_signal()
+    say_open_files(settings)
     listening = server.bound(host, port)
     async with bootstrap.served(settings, database_url=database_url) as serving:
         hidden.extend(secrets_of(serving))
@@ -74,6 +79,7 @@ async def _serve_inherited(
     settings: Settings, listening: socket.socket, control: socket.socket, hidden: list[Secret], *, jobs: bool
 ) -> ExitCode:
     stop = _stop_signal()
+    server.allow_open_files()
     asyncio.get_running_loop().add_reader(control, stop.set)  # it says nothing: what can be read is its end
     async with bootstrap.served(settings) as serving:
         hidden.extend(secrets_of(serving))
@@ -84,6 +90,17 @@ async def _serve_inherited(
                     control.send(READY)
                 await running.until(stop)
     return ExitCode.OK
+
+
+def say_open_files(settings: Settings) -> None:
+    """Have as many open files as the system allows, and say where those are too few for the pages that there may be."""
+    allowed = server.allow_open_files()
+    if 0 <= allowed < settings.max_streams + _OTHER_FILES:
+        output.note(
+            f"This system allows a process {allowed} open files, too few for {settings.max_streams} open pages "
+            f"({MAX_STREAMS}): raise it (ulimit -n), or set the other to {max(allowed - _OTHER_FILES, 1)}.",
+            "yellow",
+        )
 
 
 def _stop_signal() -> asyncio.Event:

@@ -18,7 +18,7 @@ from mpesa_sync import bootstrap
 from mpesa_sync.bootstrap import Serving
 from mpesa_sync.cli import output, working
 from mpesa_sync.cli.exit_codes import ExitCode
-from mpesa_sync.cli.serving import secrets_of
+from mpesa_sync.cli.serving import say_open_files, secrets_of
 from mpesa_sync.cli.session import announce
 from mpesa_sync.db.room import room
 from mpesa_sync.errors import ConfigurationError
@@ -64,6 +64,7 @@ async def _serve(
     settings: Settings, database_url: str | None, taken: Port, hidden: list[Secret], *, jobs: bool, debug: bool
 ) -> ExitCode:
     stop, again = _signals()
+    say_open_files(settings)
     async with bootstrap.served(settings, database_url=database_url) as serving:
         hidden.extend(secrets_of(serving))
         await announce(serving.opened)

@@ -22,6 +22,9 @@ from mpesa_sync.monitoring import logs, metrics
 from mpesa_sync.monitoring.names import Event
 
 _log: Final = logs.get("live")
+_RESTS: Final = 4
+"""A crowded bar rests for so many times as long as it was written to: at most a fifth of this process is its."""
+_LONGEST_REST_S: Final = 0.5
 _REASONS: Final = {
     "draining": "This server is being stopped.",
     "process": "This server has as many open pages as it can carry.",
@@ -191,11 +194,19 @@ class Streams:
         self._turns.start("doubt", self._in_turns(entry.streams))
 
     async def _fan_out(self, entry: Entry) -> None:
+        """Write to all pages of a bar, and again where it has changed meanwhile, after a rest.
+
+        So a crowded bar that changes all the time takes a share of this process and no more (L7).
+        """
         try:
             entry.again = True
             while entry.again:
                 entry.again = False
+                began = self._clock.monotonic()
                 await self._in_turns(entry.streams, frame=True)
+                if entry.again:
+                    took_s = self._clock.monotonic() - began
+                    await self._clock.sleep(min(_RESTS * took_s, _LONGEST_REST_S))
         finally:
             entry.is_fanning = False
 

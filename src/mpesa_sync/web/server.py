@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import resource
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -122,6 +123,13 @@ def refused_address(host: str, port: int, exc: OSError) -> ConfigurationError:
     return ConfigurationError(
         [f"cannot listen on {host}, port {port} ({os.strerror(exc.errno or 0)}): see {HTTP_HOST} and {HTTP_PORT}"]
     )
+
+
+def allow_open_files() -> int:
+    """Let this process have as many open files as the system allows it, one for each open page; return how many."""
+    _soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
 
 
 def url_of(listening: socket.socket) -> str:

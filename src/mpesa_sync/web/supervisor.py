@@ -196,11 +196,11 @@ class Supervisor:
         new = await self._started(slot, listening)
         self._spare.add(new)
         if not await new.until_it_serves():
-            _log.error(Event.WORKERS_NOT_REPLACED, pid=new.pid)
             await new.end()
             self._ended(new.pid)
             new.listening.close()
             self._spare.discard(new)
+            _log.error(Event.WORKERS_NOT_REPLACED, pid=new.pid)
             return False
         old, self._workers[slot] = self._workers[slot], new
         self._spare.discard(new)
