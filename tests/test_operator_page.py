@@ -14,8 +14,9 @@ from mpesa_sync.sync.alert_kinds import AlertKind
 from mpesa_sync.web import operator_texts
 from mpesa_sync.web.operator import alerts_page
 from tests.support.alerts import raised, told
-from tests.support.browsing import Visitor, with_session
+from tests.support.browsing import with_session
 from tests.support.observer import database_hash
+from tests.support.overview import operator, seen
 from tests.support.pages import HOSTILE, Page
 from tests.support.people import PASSWORD, add_account, quick_hashing
 from tests.support.venues import add_bar
@@ -26,18 +27,6 @@ _CHANNEL: Final = """
 insert into mpesa_sync.alert_channels (audience, channel, failures, fault, failing_since, delivered_at)
 values ($1, $2, $3, $4, case when $3 > 0 then now() end, now())
 """
-
-
-async def operator(site: Site, sql: Any) -> Visitor:
-    """The browser of an operator."""
-    return await with_session(site, await site.person(sql, operator=True), operator=True)
-
-
-async def seen(site: Site, who: Visitor, path: str = PATH, status: int = 200) -> Page:
-    """Return a page as a browser gets it, read; the reader complains about broken markup."""
-    answer = await site.client.get(path, headers={**who.headers, "accept": "text/html"})
-    assert answer.status_code == status, answer.text
-    return Page(answer.text)
 
 
 def listed(page: Page) -> list[str]:
@@ -59,7 +48,7 @@ async def test_the_list_says_what_needs_a_person(site: Site, db: Database, sql: 
     third = await raised(db, None, AlertKind.CHANNEL_FAILING, cause="timed_out", minute=9)
     await alert_actions.resolve(db, third, actor="operator:asha")
     who = await operator(site, sql)
-    page = await seen(site, who)
+    page = await seen(site, who, PATH)
     assert listed(page) == [str(second), str(first)]
     for text in (
         "Mama Njeri",
@@ -85,7 +74,7 @@ async def test_pages_of_the_list_follow_each_other(site: Site, db: Database, sql
     """Issue 4, keyset paging: every alert once, by the links alone, also where new ones come meanwhile."""
     alerts = {str(await raised(db, await add_bar(sql), minute=number)) for number in range(alerts_page.PAGE + 3)}
     who = await operator(site, sql)
-    page = await seen(site, who)
+    page = await seen(site, who, PATH)
     first = listed(page)
     (older,) = page.all("a", rel="next")
     await raised(db, await add_bar(sql), minute=200)
@@ -224,7 +213,7 @@ async def test_channels_are_shown_with_what_is_wrong(site: Site, db: Database, s
         ("owner", "json-0002", 1, "refused"),
     ):
         await sql.execute(_CHANNEL, *channel)
-    page = await seen(site, await operator(site, sql))
+    page = await seen(site, await operator(site, sql), PATH)
     text = page.text("channels")
     assert "mailto-77aa Fails operators The channel did not answer in time. since" in text
     assert "slack-3fa2 Works" in text
