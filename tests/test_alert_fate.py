@@ -18,6 +18,7 @@ from mpesa_sync.sync import alert_actions, alert_words
 from mpesa_sync.sync.alert_kinds import AlertKind
 from tests.support.alerts import raised
 from tests.support.occurrences import NOON
+from tests.support.overview import operator, seen
 from tests.support.venues import add_bar
 from tests.support.web import Site
 from tests.test_api_alerts import PATH
