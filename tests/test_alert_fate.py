@@ -23,7 +23,7 @@ from tests.support.venues import add_bar
 from tests.support.web import Site
 from tests.test_api_alerts import PATH
 from tests.test_operator_page import PATH as PAGE
-from tests.test_operator_page import operator, seen, words
+from tests.test_operator_page import words
 
 _OPERATION: Final = """
 insert into mpesa_sync.operations (id, kind, bar_id, actor, request, outcome, started_at)
