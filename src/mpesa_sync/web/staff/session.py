@@ -48,12 +48,8 @@ def to_sign_in(request: Request[Any, Any, Any]) -> Redirect:
 def own_path(path: str) -> str:
     """Return `path` where it is a page of ours for staff or operators, else the list of venues: never another site."""
     ours = path in (VENUES, OPERATORS) or path.startswith((f"{VENUES}/", f"{OPERATORS}/"))
-    if (
-        not ours
-        or not path.isascii()
-        or not path.isprintable()
-        or any(part in path for part in ("//", "\\", "..", "?", "#", ":"))
-    ):
+    plain = ours and path.isascii() and path.isprintable()
+    if not plain or any(part in path for part in ("//", "\\", "..", "?", "#", ":")):
         return VENUES
     return path
 
