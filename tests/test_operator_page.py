@@ -281,7 +281,7 @@ async def test_every_control_has_a_name_and_nothing_is_inline(site: Site, db: Da
 def test_every_text_of_the_pages_can_be_put_together() -> None:
     """Issue 3, translation: one catalogue for operators, no key twice in two catalogues' clothes, places by name."""
     places = {"count": 1, "id": UUID(int=0), "who": "a", "note": "b", "name": "c", "reason": "d", "number": 2}
-    more = (
+    more = [
         "state",
         "age",
         "bars",
@@ -293,6 +293,8 @@ def test_every_text_of_the_pages_can_be_put_together() -> None:
         "authority",
         "shown",
         "environment",
-    )
+        "sampled",
+        "unusable",
+    ]
     for key in operator_texts.TEXTS:
         assert operator_texts.text(key, **places, **dict.fromkeys(more, "e"))

@@ -95,6 +95,9 @@ async def operates(day: Day, site: Site, sql: Any, known: list[str]) -> None:
     known += [lost, operator.headers["authorization"].removeprefix("Bearer "), visitor.headers["cookie"][-43:]]
     browser = {**visitor.headers, CSRF_HEADER: visitor.csrf, **HTML}
     await day.ask("GET", "/api/alerts", headers=operator.headers)
+    await day.ask("GET", "/operator", headers=browser)
+    for bar in await sql.fetch("select id from public.bars"):
+        await day.ask("GET", f"/operator/bars/{bar['id']}", headers=browser)
     await day.ask("GET", "/operator/alerts", headers=browser)
     for alert in [str(record["id"]) for record in await sql.fetch("select id from mpesa_sync.alerts")]:
         await day.ask("GET", f"/api/alerts/{alert}", headers=operator.headers)

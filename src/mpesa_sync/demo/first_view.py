@@ -72,7 +72,7 @@ def _browser(stage: Stage, site: Site) -> None:
     narrator.line(f"  {f'{site.url}/demo':<{len(menu)}}  begin here: see both, break it, mend it")
     narrator.line(f"  {f'{site.url}/staff':<{len(menu)}}  for a bar's staff")
     narrator.line(f"  {menu}  for its customers")
-    narrator.line(f"  {f'{site.url}/operator/alerts':<{len(menu)}}  for operators: what needs a person")
+    narrator.line(f"  {f'{site.url}/operator':<{len(menu)}}  for operators: all venues, and what needs a person")
     narrator.line(f"  Staff name: {site.account.name}   Password: {site.password.reveal()}   (made for this run)")
     narrator.line(f"  Operator:   {site.operator}   Password: {site.operator_password.reveal()}")
 

@@ -16,6 +16,7 @@ FLEET: Final = {
     "fleet.on": "M-Pesa on",
     "fleet.on.hint": "By all stored flags, with three secrets. Whether they open is not looked at for this number: the "
     "list says it of each venue.",
+    "fleet.on.sample": "Looked at, from a random place on: {sampled}. Hidden for their secrets: {unusable}.",
     "fleet.reasons": "Hidden, by reason",
     "fleet.drift": "Drift",
     "fleet.drift.hint": "Venues of any state whose two fields disagree.",

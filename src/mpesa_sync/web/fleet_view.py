@@ -39,13 +39,18 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class CountsView:
-    """The counts over all venues, of one moment. `note` says where they are not of now."""
+    """The counts over all venues, of one moment. `note` says where they are not of now.
+
+    `sample` says how it stands with the secrets of some that are on, "" where none was looked at.
+    """
 
     bars: str
     at: Moment
     on: Count
     reasons: tuple[Count, ...]
     drift: tuple[Count, ...]
+    sample: str
+    is_sample_bad: bool
     note: str
 
 
@@ -130,8 +135,13 @@ def _label(value: str) -> str:
     return text(f"fleet.{kind}.{value or 'all'}")
 
 
-def counts(found: FleetCounts, *, is_fresh: bool) -> CountsView:
-    """Return the counts in words; of drift only where there is some."""
+def counts(found: FleetCounts, *, is_fresh: bool, sampled: int = 0, unusable: int = 0) -> CountsView:
+    """Return the counts in words.
+
+    Arguments:
+        is_fresh: whether they are of now.
+        sampled: of how many venues that are on the secrets were opened, and `unusable`: how many are hidden for theirs.
+    """
     reasons = sorted((state for state in State if state is not State.ON), key=lambda state: -found.states[state])
     return CountsView(
         bars=f"{found.bars:,}",
@@ -139,6 +149,8 @@ def counts(found: FleetCounts, *, is_fresh: bool) -> CountsView:
         on=_count(State.ON, found.states[State.ON]),
         reasons=tuple(_count(state, found.states[state]) for state in reasons),
         drift=(_count(Direction.HIDDEN, found.hidden), _count(Direction.EXPOSED, found.exposed)),
+        sample=text("fleet.on.sample", sampled=sampled, unusable=unusable) if sampled else "",
+        is_sample_bad=unusable > 0,
         note="" if is_fresh else text("fleet.counts.old"),
     )
 

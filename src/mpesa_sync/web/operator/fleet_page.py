@@ -44,10 +44,12 @@ async def read(
         SchemaError: the tables are not as they should be.
     """
     asked, error = _asked(which, words, after)
-    counts, is_fresh = await stored.read()
+    counted, is_fresh = await stored.read()
     return FleetView(
         person=staff.signed_in(session),
-        counts=None if counts is None else fleet_view.counts(counts, is_fresh=is_fresh),
+        counts=None
+        if counted is None
+        else fleet_view.counts(counted.counts, is_fresh=is_fresh, sampled=counted.sampled, unusable=counted.hidden),
         health=await _health(context),
         feed=fleet_view.feed(context.hub.state),
         choices=fleet_view.choices(which),
