@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,21 +14,10 @@ from tests.support.serving import served
 from tests.support.stream_clients import open_clients
 from tests.support.venues import add_bar
 
-pytestmark = pytest.mark.prove
+pytestmark = [pytest.mark.prove, pytest.mark.usefixtures("many_files")]
 
 STREAMS: Final = 2_000
 BARS: Final = 20
-
-
-@pytest.fixture(autouse=True)
-def many_files() -> Iterator[None]:
-    """Let this process have as many sockets as the system allows it."""
-    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if most < 2 * STREAMS:
-        pytest.skip(f"{most} open files are too few here")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, most))
 
 
 async def test_a_rolling_restart_loses_no_page_and_takes_none_back(tmp_path: Path, sql: Any, database_url: str) -> None:

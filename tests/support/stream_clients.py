@@ -45,6 +45,7 @@ class Clients:
         assert parts.hostname is not None
         assert parts.port is not None
         self._host, self._port = parts.hostname, parts.port
+        self._writers: set[asyncio.StreamWriter] = set()
         self.all = [Client(bars[n % len(bars)], f"10.1.{n >> 8}.{n & 255}") for n in range(count)]
 
     async def until_open(self) -> None:
@@ -62,6 +63,19 @@ class Clients:
             return all(client.is_open and client.shown == wanted[client.bar_id] for client in self.all)
 
         await until(are_right)
+
+    async def until_version(self, number: int) -> None:
+        """Wait until every page has a stream and has seen this version last."""
+
+        async def are_right() -> bool:
+            return all(client.is_open and client.seen[-1][1] == number for client in self.all)
+
+        await until(are_right)
+
+    def cut(self) -> None:
+        """Cut every connection at the same moment; each page comes back as after any loss."""
+        for writer in list(self._writers):
+            writer.transport.abort()
 
     def ends(self) -> Counter[str]:
         """How streams have ended so far, of all pages."""
@@ -82,6 +96,7 @@ class Clients:
     async def _visit(self, client: Client) -> tuple[float, str]:
         """Hold one stream; return how long to wait after its end, and how it ended."""
         reader, writer = await asyncio.open_connection(self._host, self._port)
+        self._writers.add(writer)
         try:
             head = [
                 f"GET /api/bars/{client.bar_id}/payment-methods/events HTTP/1.1",
@@ -99,6 +114,7 @@ class Clients:
                 if bye_s is not None:
                     return bye_s, "bye"
         finally:
+            self._writers.discard(writer)
             writer.close()
 
     def _take(self, client: Client, block: str) -> float | None:
