@@ -30,6 +30,8 @@ JWT_SECRET: Final = "MPESA_SYNC_JWT_SECRET"  # noqa: S105 - the name of a variab
 JWT_ISSUER: Final = "MPESA_SYNC_JWT_ISSUER"
 JWT_AUDIENCE: Final = "MPESA_SYNC_JWT_AUDIENCE"
 CALLBACK_URL: Final = "MPESA_SYNC_CALLBACK_URL"
+ALLOWED_ORIGINS: Final = "MPESA_SYNC_ALLOWED_ORIGINS"
+TRUSTED_PROXIES: Final = "MPESA_SYNC_TRUSTED_PROXIES"
 PUBLIC_URL: Final = "MPESA_SYNC_PUBLIC_URL"
 ALERT_URLS: Final = "MPESA_SYNC_ALERT_URLS"
 ALERT_REPEAT_MINUTES: Final = "MPESA_SYNC_ALERT_REPEAT_MINUTES"
@@ -59,6 +61,8 @@ DOCUMENTED: Final[Mapping[str, str]] = {
     JWT_ISSUER: "the issuer that bearer tokens must name; unset: not looked at",
     JWT_AUDIENCE: "the audience that bearer tokens must name (authenticated)",
     CALLBACK_URL: "where M-Pesa is to send its answers, for platforms whose credentials require one",
+    ALLOWED_ORIGINS: "the sites whose pages may show what a venue accepts, with commas between: https://host",
+    TRUSTED_PROXIES: "the proxies before serve, addresses or networks with commas between (127.0.0.1,::1)",
     PUBLIC_URL: "the address of serve as people reach it, for links in alerts: https://host",
     ALERT_URLS: 'where alerts are sent, as Apprise writes it, a JSON list: ["slack://…", "mailto://…"]; secrets',
     ALERT_REPEAT_MINUTES: "after how many minutes an alert that nobody acknowledged is sent again (60); 0: never",
@@ -77,7 +81,6 @@ _LATER: Final = frozenset(
     PREFIX + name
     for name in (
         "JWKS_URL",
-        "ALLOWED_ORIGINS",
         "CREDENTIAL_CHECK",
     )
 )
@@ -88,6 +91,8 @@ _LARGEST_BUDGET: Final = 1_000_000
 _MOST_WORKERS: Final = 100
 _MOST_CONNECTIONS: Final = 1_000
 _MOST_STREAMS: Final = 1_000_000
+LOOPBACK: Final = ("127.0.0.1", "::1")
+"""This machine: whose word a process that serves takes for where a request comes from, unless a setting says else."""
 SPOOL: Final = Path(".mpesa-sync/alerts")
 """Where alerts wait for the database, unless a setting or a program says otherwise."""
 _MISTAKEN: Final = {PREFIX + "KMS_KEY": KMS_KEY}
@@ -129,6 +134,8 @@ class Settings:
     jwt_issuer: str | None = None
     jwt_audience: str = "authenticated"
     callback_url: str | None = None
+    allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = LOOPBACK
     public_url: str | None = None
     alert_urls: tuple[Secret, ...] = ()
     alert_repeat_minutes: int = 60
@@ -165,6 +172,8 @@ class Settings:
             jwt_issuer=reader.line(JWT_ISSUER),
             jwt_audience=reader.line(JWT_AUDIENCE) or "authenticated",
             callback_url=reader.http_url(CALLBACK_URL),
+            allowed_origins=reader.origins(ALLOWED_ORIGINS),
+            trusted_proxies=reader.networks(TRUSTED_PROXIES) or LOOPBACK,
             public_url=reader.http_url(PUBLIC_URL),
             alert_urls=reader.alert_urls(ALERT_URLS),
             alert_repeat_minutes=reader.number(ALERT_REPEAT_MINUTES, 60, most=_LONGEST_REPEAT_MINUTES),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ T = TypeVar("T")
 
 MIN_JWT_SECRET_LENGTH: Final = 32
 _LAST_PORT: Final = 65_535
+_DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
 
 
 def database_url_fault(text: str) -> str | None:
@@ -38,6 +40,25 @@ def alert_url_fault(text: str) -> str | None:
     if not re.match("[A-Za-z][A-Za-z0-9+.-]*://.", text) or any(c.isspace() or not c.isprintable() for c in text):
         return "must look like service://…, as Apprise writes it"
     return None
+
+
+def origin_fault(text: str) -> str | None:
+    """Return why a text is no origin as a browser sends it, without its content; None where it is one."""
+    found = re.fullmatch(r"(https?)://([a-z0-9_.-]+|\[[0-9a-f:]+\])(?::([1-9][0-9]{0,4}))?", text)
+    if found is None:
+        return "must be an origin as browsers send it: https://host or https://host:port, in small letters, no path"
+    if found[3] == _DEFAULT_PORTS[found[1]]:
+        return f"must be written without :{found[3]}, as browsers do"
+    return None
+
+
+def network_fault(text: str) -> str | None:
+    """Return why a text is no IP address and no network, without its content; None where it is one."""
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        return "must be an IP address or a network, such as 10.0.0.5 or 10.0.0.0/8"
+    return "would trust everybody" if network.prefixlen == 0 else None
 
 
 class Reader:
@@ -104,6 +125,26 @@ class Reader:
             self.faults.append(f"{name} must look like https://host/path")
             return None
         return text
+
+    def origins(self, name: str) -> tuple[str, ...]:
+        """Return origins as browsers send them, each listed in full: a pattern would let in more than was meant."""
+        found = self._listed(name)
+        for position, text in enumerate(found, start=1):
+            if fault := origin_fault(text):
+                self.faults.append(f"{name}, origin {position} of {len(found)}, {fault}")
+        return found
+
+    def networks(self, name: str) -> tuple[str, ...]:
+        """Return IP addresses, and networks such as 10.0.0.0/8."""
+        found = self._listed(name)
+        for position, text in enumerate(found, start=1):
+            if fault := network_fault(text):
+                self.faults.append(f"{name}, entry {position} of {len(found)}, {fault}")
+        return found
+
+    def _listed(self, name: str) -> tuple[str, ...]:
+        text = self._text(name)
+        return () if text is None else tuple(part.strip() for part in text.split(","))
 
     def jwt_secret(self, name: str) -> Secret | None:
         text = self._text(name)

@@ -13,7 +13,9 @@ from mpesa_sync.web import body, health, metrics, problems, runbook, static_file
 from mpesa_sync.web.api import alerts as alerts_api
 from mpesa_sync.web.api import mpesa_settings, openapi, operations
 from mpesa_sync.web.context import Context
-from mpesa_sync.web.customer import menu, payment_intents, payment_methods
+from mpesa_sync.web.cors import AllowedOrigins
+from mpesa_sync.web.customer import drop_in, menu, payment_intents, payment_methods
+from mpesa_sync.web.forwarded import Forwarded
 from mpesa_sync.web.operator import alerts, fleet
 from mpesa_sync.web.operator.fleet_counts import StoredCounts
 from mpesa_sync.web.security import SecurityHeaders
@@ -46,7 +48,8 @@ def create_app(
         logging_config=None,
         state=state,
     )
-    return SecurityHeaders(StreamsFirst(app, context.hub), framed=framed)
+    answering = AllowedOrigins(StreamsFirst(app, context.hub), context.allowed_origins)
+    return SecurityHeaders(Forwarded(answering, context.trusted_proxies), framed=framed)
 
 
 def routes() -> list[ControllerRouterHandler]:
@@ -62,6 +65,7 @@ def routes() -> list[ControllerRouterHandler]:
         payment_methods.read,
         payment_methods.events,
         payment_intents.ask,
+        drop_in.show,
         menu.show,
         menu.ask,
         sign_in.show,

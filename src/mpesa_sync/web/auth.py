@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from litestar import Request
 from litestar.datastructures import Cookie
@@ -16,6 +15,7 @@ from mpesa_sync.identity.people import Person
 from mpesa_sync.identity.sessions import Session
 from mpesa_sync.secret import Secret
 from mpesa_sync.web import context
+from mpesa_sync.web.cors import is_own
 
 COOKIE: Final = "mpesa_sync_session"
 CSRF_HEADER: Final = "x-csrf-token"
@@ -74,7 +74,7 @@ def require_own_page(request: Request[Any, Any, Any]) -> None:
     site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
     foreign = site not in (None, "same-origin", "none") or (
-        origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower()
+        origin is not None and not is_own(origin, request.headers.get("host", ""))
     )
     if foreign:
         raise ForgedRequest("This was not sent by our own page. Open the page again and repeat it there.")

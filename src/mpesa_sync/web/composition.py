@@ -48,6 +48,8 @@ async def started(serving: Serving, settings: Settings) -> AsyncIterator[Context
                 settings_service=SettingsService(database, callback_url=settings.callback_url),
                 tokens=tokens_of(serving, settings),
                 alert_urls=settings.alert_urls,
+                allowed_origins=frozenset(settings.allowed_origins),
+                trusted_proxies=settings.trusted_proxies,
             )
 
 

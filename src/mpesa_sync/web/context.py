@@ -14,6 +14,7 @@ from mpesa_sync.identity.people import Person
 from mpesa_sync.identity.tokens import Tokens
 from mpesa_sync.live.hub import Hub
 from mpesa_sync.secret import Secret
+from mpesa_sync.settings import LOOPBACK
 from mpesa_sync.sync.settings_service import SettingsService
 from mpesa_sync.web.menu_view import MenuCards, no_cards
 
@@ -27,7 +28,8 @@ class Context:
 
     `spare` has connections of its own, which requests cannot use up. `tokens` is None where no secret for bearer
     tokens is set. `alert_urls` are the operators' channels of the settings. `menu_cards` gives what was ordered at a
-    bar, which the platform's tables do not hold.
+    bar, which the platform's tables do not hold. `allowed_origins`: whose pages may ask what customers may ask;
+    `trusted_proxies`: whose word counts for where a request comes from.
     """
 
     database: Database
@@ -37,6 +39,8 @@ class Context:
     tokens: Tokens | None
     alert_urls: tuple[Secret, ...] = ()
     menu_cards: MenuCards = no_cards
+    allowed_origins: frozenset[str] = frozenset()
+    trusted_proxies: tuple[str, ...] = LOOPBACK
 
     def state(self) -> State:
         """Return it as the state of an application, which hands it out as it is."""

@@ -81,6 +81,14 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     errors: list[FieldProblem] = []
 
 
+def encoded(status: int, code: str, text: str, *, retryable: bool = False) -> bytes:
+    """Return a document for what is answered before the framework."""
+    title = HTTPStatus(status).phrase
+    return msgspec.json.encode(
+        Problem(title=title, status=status, detail=text, error=text, code=code, retryable=retryable)
+    )
+
+
 def problem_of(error: MpesaSyncError, operation_id: UUID | None = None) -> Problem:
     """Return the document for one of our errors."""
     fields = _fields(error)

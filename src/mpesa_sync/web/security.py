@@ -7,6 +7,8 @@ from typing import Any, Final
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
+from mpesa_sync.web.cors import MORE_HEADERS
+
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'none'; form-action 'self'; base-uri 'none'; frame-src {frames}; frame-ancestors {ancestors}"
@@ -43,9 +45,11 @@ class SecurityHeaders:
             await self._app(scope, receive, send)
             return
 
+        more: Any = scope
+
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *self._headers]
+                message["headers"] = [*message.get("headers", ()), *self._headers, *more.get(MORE_HEADERS, ())]
             await send(message)
 
         await self._app(scope, receive, with_headers)

@@ -26,8 +26,6 @@ DRAIN_S: Final = 5.0
 """How long streams get to say goodbye, before the server is stopped."""
 _STOP_S: Final = 3
 _STREAMS: Final = "/events"
-_PROXIES: Final = "127.0.0.1,::1"
-"""Whose X-Forwarded-For and X-Forwarded-Proto are believed: a proxy on this machine."""
 _BACKLOG: Final = 2_048
 
 
@@ -161,8 +159,7 @@ async def serving(app: SecurityHeaders, hub: Hub, listening: socket.socket) -> A
             access_log=False,
             server_header=False,
             workers=1,  # given, so that no variable of the environment decides
-            proxy_headers=True,
-            forwarded_allow_ips=_PROXIES,
+            proxy_headers=False,  # `web.forwarded` does it, by the settings
             backlog=_BACKLOG,
             timeout_graceful_shutdown=_STOP_S,
         )

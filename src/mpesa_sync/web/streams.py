@@ -6,15 +6,12 @@ Everything but a plain GET of a bar that exists is left to the framework's own r
 from __future__ import annotations
 
 import re
-from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-import msgspec
-
 from mpesa_sync.live.hub import Hub
 from mpesa_sync.live.stream import serve_stream
-from mpesa_sync.web.problems import Problem
+from mpesa_sync.web.problems import encoded
 
 ABORT: Final = "mpesa_sync.abort"
 """In a scope's extensions: cuts the connection; put there by `web.server`."""
@@ -62,10 +59,7 @@ class StreamsFirst:
 
 def refusal(status: int, code: str, text: str, retryable: bool) -> bytes:
     """Return the document of a stream that is not opened (R4), as every other route would word it."""
-    title = HTTPStatus(status).phrase
-    return msgspec.json.encode(
-        Problem(title=title, status=status, detail=text, error=text, code=code, retryable=retryable)
-    )
+    return encoded(status, code, text, retryable=retryable)
 
 
 def _last_event_id(scope: Any) -> str | None:

@@ -17,7 +17,7 @@ from mpesa_sync.domain.credentials import FieldError
 from mpesa_sync.domain.payments import Intent
 from mpesa_sync.errors import BarNotFound, DatabaseFault, InvalidInput, InvalidSettings, SchemaError, TransientFault
 from mpesa_sync.live.offers import BarName, Choice, Known
-from mpesa_sync.web import auth, context, menu_view
+from mpesa_sync.web import auth, context, cors, menu_view
 from mpesa_sync.web.api import openapi
 from mpesa_sync.web.body import json_object
 from mpesa_sync.web.customer.menu import words_of
@@ -51,7 +51,8 @@ class PaymentAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 )
 async def ask(request: Request[Any, Any, Any], bar: FromPath[str]) -> Response[PaymentAnswer]:
     """Return whether a method is possible now. Where the database cannot be asked it is not: 503."""
-    auth.require_own_page(request)
+    if not cors.is_listed(request):
+        auth.require_own_page(request)
     words = words_of(request)
     asked = _intent(words, await json_object(request))
     hub = context.of(request).hub
