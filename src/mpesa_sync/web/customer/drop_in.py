@@ -14,7 +14,7 @@ from litestar import Request, Response, get
 from mpesa_sync.web.cors import SCRIPT
 from mpesa_sync.web.customer_texts import words_for
 
-_TYPE: Final = "text/javascript; charset=utf-8"
+_TYPE: Final = "text/javascript"
 _KEPT: Final = "public, max-age=300, stale-if-error=86400"
 """Minutes, not for good: its address never changes, and what is mended must reach every page."""
 _NO_TEXTS: Final = "TEXTS={}"
