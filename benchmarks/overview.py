@@ -112,7 +112,8 @@ async def measure(server: embedded.Server, bars: int) -> list[Row]:
         "one venue explained": f"/operator/bars/{_MIDDLE}",
     }
     ours = await _asked(site, session, paths)
-    print(f"counts anew, every 10 s at most: {limits['counts anew']:.0f} ms, one query", flush=True)
+    anew = _selects(sent["counts anew"])
+    print(f"counts anew, every 10 s at most: {limits['counts anew']:.0f} ms, {anew} queries", flush=True)
     return [
         Row(
             f"/operator, {bars:,} bars: {name}, {_selects(sent[name])} queries",

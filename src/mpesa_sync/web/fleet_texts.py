@@ -37,8 +37,8 @@ FLEET: Final = {
     "fleet.list.order": "In the order of their ids.",
     "fleet.list.none": "There is no such venue.",
     "fleet.list.empty": "There is no venue yet.",
-    "fleet.list.fault": "This took longer than 2 seconds and was given up. Search for something that more venues have, "
-    "or open one by its id: /operator/bars/ID.",
+    "fleet.list.fault": "The venues could not be read within 2 seconds. Try again, search for something that more of "
+    "them have, or open one by its id: /operator/bars/ID.",
     "fleet.list.next": "Next venues",
     "fleet.list.first": "Back to the first",
     "fleet.shown": "Shown",
