@@ -93,3 +93,18 @@ async def test_a_search_finds_parts_of_names_and_slugs_and_beginnings_of_ids(
         found = await overview.page(connection, Asked(words=words), allow_sandbox=True, limit=100)
     ids = {bar_id: key for key, (_, _, bar_id) in named.items()}
     assert {ids[str(bar)] for bar in found} == finds
+
+
+async def test_columns_that_a_platform_lacks_are_not_missed(db: Database, sql: Any) -> None:
+    """facts/existing-platform.md: without slug, active and the payment flags, secrets as text: the same states."""
+    bar = await add_bar(sql, mpesa_enabled=True, production=True)
+    off = await add_bar(sql)
+    await sql.execute("alter table public.bars drop column slug, drop column active, drop column payment_card_enabled")
+    await sql.execute(
+        "alter table public.mpesa_credentials alter column passkey_enc type text using encode(passkey_enc, 'base64')"
+    )
+    async with db.reading(overview.READ) as connection:
+        counted = await overview.counts(connection, allow_sandbox=False)
+        found = await overview.page(connection, Asked(words="bar "), allow_sandbox=False, limit=10)
+    assert (counted.states[State.ON], counted.states[State.NO_CREDENTIALS]) == (1, 1)
+    assert found == sorted([bar, off])
