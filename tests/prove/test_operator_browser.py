@@ -23,8 +23,8 @@ _CHANNEL: Final = """
 insert into mpesa_sync.alert_channels (audience, channel, failures, fault, failing_since, delivered_at)
 values ($1, $2, $3, $4, case when $3 > 0 then now() end, now()) on conflict do nothing
 """
-_WIDER: Final = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
-_SMALL: Final = """
+WIDER: Final = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+SMALL: Final = """
 () => [...document.querySelectorAll("main a:not(article a), main button, main input:not([type=hidden])")]
   .filter((one) => one.getBoundingClientRect().height < 43).map((one) => one.outerHTML)
 """
@@ -70,8 +70,8 @@ async def test_the_pages_fit_a_phone_and_a_desk(place: Premises) -> None:
         page = await open_page(place, path)
         for width in (320, 390, 1280):
             await page.set_viewport_size({"width": width, "height": 800})
-            assert await page.evaluate(_WIDER) <= 0, (path, width)
-            assert await page.evaluate(_SMALL) == [], (path, width)
+            assert await page.evaluate(WIDER) <= 0, (path, width)
+            assert await page.evaluate(SMALL) == [], (path, width)
         await keep(page, name)
 
 
