@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import signal
 import socket
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import uvloop
 
 from mpesa_sync import bootstrap
-from mpesa_sync.bootstrap import Serving
+from mpesa_sync.bootstrap import Opened, Serving
 from mpesa_sync.cli import output, working
 from mpesa_sync.cli.exit_codes import ExitCode
 from mpesa_sync.cli.session import announce
@@ -65,8 +66,8 @@ async def _serve(
         async with composition.started(serving, settings) as context:
             await announce(serving.opened)
             await working.warn_of_spool(serving.opened)
-            work = working.beside(settings, serving.opened, stop) if jobs else contextlib.nullcontext()
-            async with work, server.serving(create_app(context), context.hub, listening) as running:
+            pages = server.serving(create_app(context), context.hub, listening)
+            async with _work(settings, serving.opened, stop, jobs=jobs), pages as running:
                 url = running.url
                 output.note(f"Serving on {url}: staff at {url}/staff, customers at {url}/menu/SLUG.", "green")
                 output.note("Stop it with Ctrl-C or SIGTERM.")
@@ -84,12 +85,17 @@ async def _serve_inherited(
     async with bootstrap.served(settings) as serving:
         hidden.extend(secrets_of(serving))
         async with composition.started(serving, settings) as context:
-            work = working.beside(settings, serving.opened, stop) if jobs else contextlib.nullcontext()
-            async with work, server.serving(create_app(context), context.hub, listening) as running:
+            pages = server.serving(create_app(context), context.hub, listening)
+            async with _work(settings, serving.opened, stop, jobs=jobs), pages as running:
                 with contextlib.suppress(OSError):
                     control.send(READY)
                 await running.until(stop)
     return ExitCode.OK
+
+
+def _work(settings: Settings, opened: Opened, stop: asyncio.Event, *, jobs: bool) -> AbstractAsyncContextManager[None]:
+    """Give the jobs that run beside the pages, where this process does them."""
+    return working.beside(settings, opened, stop) if jobs else contextlib.nullcontext()
 
 
 def say_open_files(settings: Settings) -> None:
