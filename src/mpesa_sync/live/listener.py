@@ -123,16 +123,14 @@ class Listener:
     async def _begin(self, connection: Any) -> None:
         """Listen, then have everything read: a commit between the two is in both, never in none (L5).
 
-        What pages wait for comes first; the rest is asked beside it, or after it.
+        What pages wait for comes first, the rest of the beginning after it.
         """
         await self._within(connection, connection.add_listener(notices.CHANNEL, self._on_notice))
-        await asyncio.gather(self._resync(), self._look(connection))
-        self.is_connected = True
-        await self._within(connection, pooler.warn_of(connection))
-
-    async def _look(self, connection: Any) -> None:
+        await self._resync()
         await self._within(connection, connection.execute(offers.LISTENER_SETUP))
         self._has_notices(await self._within(connection, notices.installed(connection)))
+        self.is_connected = True
+        await self._within(connection, pooler.warn_of(connection))
 
     def _on_notice(self, _connection: Any, _pid: int, _channel: str, payload: Any) -> None:
         metrics.feed_notices.inc()
