@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
+from mpesa_sync.cli import workers
 from tests.support.cli import cli
 from tests.support.faults import until
 from tests.support.processes import KEYED, is_running, serving_pids, until_said
@@ -94,3 +97,51 @@ def test_more_processes_than_the_database_has_room_for_are_refused(tmp_path: Pat
     assert ended.code == 64
     assert "100 processes are too many for this database" in ended.err
     assert "at most" in ended.err
+
+
+async def test_a_port_that_others_serve_is_refused_also_where_it_could_be_shared(
+    tmp_path: Path, database_url: str
+) -> None:
+    """Bad input and trouble: two groups of processes on one port would take each other's connections."""
+    async with served(tmp_path, "--workers", "2", "--no-jobs", url=database_url, **KEYED) as serving:
+        number = serving.url.rpartition(":")[2]
+        for count in ("1", "2"):
+            command = ("serve", "--port", number, "--workers", count)
+            ended = await asyncio.to_thread(cli, *command, url=database_url, cwd=tmp_path, **KEYED)
+            assert ended.code == 64
+            assert f"port {number} on 127.0.0.1 is taken" in ended.err
+        assert await serving.stop() == 0
+
+
+async def test_one_that_does_not_begin_to_serve_ends_them_all(tmp_path: Path, database_url: str) -> None:
+    """Issue 6: what one of them cannot do none can, at the first start; its own words stand above."""
+    url = "postgresql://nobody:x@127.0.0.1:1/nowhere"
+    begun = ("serve", "--port", "0", "--workers", "2")
+    variables = {**KEYED, "MPESA_SYNC_ALERT_URLS": '["nosuchservice://x"]'}
+    ended = await asyncio.to_thread(cli, *begun, url=database_url, cwd=tmp_path, **variables)
+    assert ended.code == 1
+    assert "MPESA_SYNC_ALERT_URLS" in ended.err
+    assert "A serving process has ended, or hangs, before it served" in ended.err
+    ended = await asyncio.to_thread(cli, *begun, url=url, cwd=tmp_path, **KEYED)
+    assert ended.code == 1
+
+
+@pytest.mark.parametrize(
+    ("has_terminal", "wanted"), [((False, False), "again"), ((True, True), "again"), ((True, False), "stop")]
+)
+async def test_a_hang_up_asks_for_new_processes_unless_the_terminal_is_gone(
+    monkeypatch: pytest.MonkeyPatch, has_terminal: tuple[bool, bool], wanted: str
+) -> None:
+    """Issue 6: SIGHUP replaces them; a terminal that is closed sends it, too, and means the end."""
+    answers = list(has_terminal)
+    monkeypatch.setattr(workers, "_has_terminal", lambda: answers.pop(0))
+    loop = asyncio.get_running_loop()
+    try:
+        stop, again = workers._signals()
+        os.kill(os.getpid(), signal.SIGHUP)
+        async with asyncio.timeout(20):
+            await (again if wanted == "again" else stop).wait()
+        assert stop.is_set() is (wanted == "stop")
+    finally:
+        for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
