@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mpesa_sync.db import session
-from mpesa_sync.db.first_answer import first_answer
+from mpesa_sync.db.first_answer import FirstAnswers
 from mpesa_sync.db.pool import Database
 from mpesa_sync.errors import MpesaSyncError
 from tests.support.faults import until
@@ -26,9 +26,14 @@ async def test_the_answer_comes_while_the_connection_is_still_held(
         await release(*arguments, **options)
 
     monkeypatch.setattr(db, "release", release_later)
-    assert await first_answer(db, session.READ, lambda connection: connection.fetchval("select 7")) == 7
+    reads = FirstAnswers(db, session.READ)
+    assert await reads(lambda connection: connection.fetchval("select 7")) == 7
     assert db.connections[0] == 1
+    following = asyncio.create_task(reads(lambda connection: connection.fetchval("select pg_backend_pid()")))
+    await asyncio.sleep(0)
+    assert db.connections[0] == 1, "the next one waits, and takes no second connection"
     held.set()
+    await following
 
     async def is_given_back() -> bool:
         return db.connections[0] == 0
@@ -39,7 +44,7 @@ async def test_the_answer_comes_while_the_connection_is_still_held(
 async def test_a_failure_is_translated_and_leaves_no_transaction(db: Database, sql: Any) -> None:
     """Faults: as of any reading."""
     with pytest.raises(MpesaSyncError):
-        await first_answer(db, session.READ, lambda connection: connection.fetchval("select 1 / 0"))
+        await FirstAnswers(db, session.READ)(lambda connection: connection.fetchval("select 1 / 0"))
 
     async def none_is_open() -> bool:
         return await open_transactions(sql) == 0
@@ -47,15 +52,15 @@ async def test_a_failure_is_translated_and_leaves_no_transaction(db: Database, s
     await until(none_is_open)
 
 
-async def test_who_is_cancelled_stops_waiting_and_the_read_ends(db: Database, sql: Any) -> None:
-    """Faults: a caller that goes leaves no transaction open and no connection behind."""
+async def test_who_is_cancelled_ends_the_read(db: Database, sql: Any) -> None:
+    """Faults: a read that is given up holds no connection, however long the server would take."""
     looking = asyncio.Event()
 
     async def look(connection: Any) -> None:
         looking.set()
-        await connection.execute("select pg_sleep(0.2)")
+        await asyncio.Event().wait()
 
-    waiting = asyncio.create_task(first_answer(db, session.READ, look))
+    waiting = asyncio.create_task(FirstAnswers(db, session.READ)(look))
     await looking.wait()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):

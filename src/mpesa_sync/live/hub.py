@@ -12,6 +12,8 @@ from typing import Final, Self
 from uuid import UUID
 
 from mpesa_sync.clock import Clock
+from mpesa_sync.db.first_answer import FirstAnswers
+from mpesa_sync.db.offers import READ
 from mpesa_sync.db.pool import Database
 from mpesa_sync.errors import BarNotFound
 from mpesa_sync.live.bumps import Bumps
@@ -21,7 +23,7 @@ from mpesa_sync.live.keeping import Keeping
 from mpesa_sync.live.limits import Limits
 from mpesa_sync.live.listener import Listener
 from mpesa_sync.live.lookup import Lookup
-from mpesa_sync.live.offers import NOT_FOUND, Judge, Known, Step, read, resolve, step, uuid_in
+from mpesa_sync.live.offers import NOT_FOUND, Judge, Known, Step, read_soon, resolve, step, uuid_in
 from mpesa_sync.live.reader import Reader
 from mpesa_sync.live.state import FeedState
 from mpesa_sync.live.tasks import Tasks, for_ever
@@ -50,7 +52,7 @@ class Hub:
         self.limits = limits or Limits()
         self._clock = clock or database.clock
         self._watched = Watched(forget_after_s=self.limits.forget_after_s, most_idle=self.limits.idle_bars)
-        reads = partial(read, database, Judge(database.keys, database.allow_sandbox))
+        reads = partial(read_soon, FirstAnswers(database, READ), Judge(database.keys, database.allow_sandbox))
         self._reader = Reader(reads, self._found, self._unread, limits=self.limits, clock=self._clock)
         self._streams = Streams(self._watched, limits=self.limits, clock=self._clock)
         self._keeping = Keeping(database, self._watched, self._reader, limits=self.limits, clock=self._clock)

@@ -16,7 +16,7 @@ from mpesa_sync.crypto.usability import worst_of
 from mpesa_sync.db import identity
 from mpesa_sync.db import offers as offers_sql
 from mpesa_sync.db.credentials import StoredSecrets
-from mpesa_sync.db.first_answer import first_answer
+from mpesa_sync.db.first_answer import FirstAnswers
 from mpesa_sync.db.offers import StoredOffer
 from mpesa_sync.db.pool import Database
 from mpesa_sync.domain import availability
@@ -154,7 +154,18 @@ async def read(database: Database, judge: Judge, bar_ids: Sequence[UUID]) -> Map
     Raises:
         DatabaseFault, SchemaError: the database cannot be asked.
     """
-    stored = await first_answer(database, offers_sql.READ, lambda connection: offers_sql.read(connection, bar_ids))
+    async with database.reading(offers_sql.READ) as connection:
+        stored = await offers_sql.read(connection, bar_ids)
+    return {bar_id: judge.known(one) for bar_id, one in stored.items()}
+
+
+async def read_soon(reads: FirstAnswers, judge: Judge, bar_ids: Sequence[UUID]) -> Mapping[UUID, Known]:
+    """Do the same for pages that wait.
+
+    Raises:
+        DatabaseFault, SchemaError: the database cannot be asked.
+    """
+    stored = await reads(lambda connection: offers_sql.read(connection, bar_ids))
     return {bar_id: judge.known(one) for bar_id, one in stored.items()}
 
 
