@@ -46,6 +46,7 @@ function show(wanted) {
   list.hidden = at("next").hidden = wanted.length === 0;
   at("none").hidden = wanted.length > 0;
   at("closed").hidden = !offer.closed;
+  page.dataset.version = offer.version;
   const lines = gone.map(farewell).concat(come.map((id) => fill(texts.appeared, id)));
   if (gone.length || come.length) at("news").textContent = lines.filter(Boolean).join(" ");
   if (gone.includes(answered) || come.includes(answered)) say("");
@@ -87,12 +88,6 @@ function soon() {
     if (state === "reconnecting") calm = setTimeout(word, CALM_MS);
     else word();
   });
-}
-
-function take(fresh) {
-  offer = fresh;
-  page.dataset.version = offer.version;
-  soon();
 }
 
 // What Pay was answered, about `method`; "" takes it away.
@@ -149,7 +144,6 @@ function heard(said, method) {
   const epoch = (version) => version.slice(0, version.lastIndexOf(":"));
   if (epoch(said.version) === epoch(offer.version) && mayFollow(offer.version, said.version)) {
     offer = said;
-    page.dataset.version = said.version;
     show(possible());
     at("news").textContent = ""; // the answer says it
   }
@@ -174,7 +168,9 @@ watch({
   url: page.dataset.url,
   version: offer.version,
   onOffer(fresh) {
-    if (mayFollow(offer.version, fresh.version)) take(fresh);
+    if (!mayFollow(offer.version, fresh.version)) return;
+    offer = fresh;
+    soon();
   },
   onState(fresh) {
     state = fresh;
