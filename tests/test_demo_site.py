@@ -16,6 +16,7 @@ from mpesa_sync.demo.stage import Stage
 from mpesa_sync.demo.venues import BARAKA, KARIBU, NJERI, NYALI, RIFT, UHURU, VENUES, Venue
 from tests.support.demo import staged
 from tests.support.observer import changed_tables, database_hash, see, see_all
+from tests.support.venues import add_bar
 from tests.support.web import Site
 
 
@@ -69,6 +70,18 @@ async def test_the_page_shows_every_venue_as_stored(page: Page) -> None:
     }
     assert (await page.browser.get("/demo", params={"venue": "nowhere"})).status_code == 404
     assert (await page.browser.get("/demo/control")).status_code == 405
+
+
+async def test_the_customers_page_has_a_sample_tab_and_says_that_it_is_one(page: Page) -> None:
+    """Issue 6: made up, in the demo only; no table of the platform holds it, and another bar has none."""
+    answer = await page.browser.get(f"/menu/{NYALI.slug}")
+    for said in ("Your tab", "Nyama choma, half a kilo", "KSh 2,320", "Sample tab and menu of the demo."):
+        assert said in answer.text, said
+    assert 'name="amount" value="2320"' in answer.text
+    other = await page.browser.get(f"/menu/{await add_bar(page.sql)}")
+    assert other.status_code == 200
+    assert "Your tab" not in other.text
+    assert "Nyama choma" not in other.text
 
 
 async def test_each_of_both_fields_can_be_written_alone(page: Page) -> None:
