@@ -59,11 +59,13 @@ class Visits:
     Arguments:
         chromium: the browser.
         origin: the address of the server; a request to anything else is kept as a trouble.
+        also: another server that the pages may ask.
     """
 
-    def __init__(self, chromium: Browser, origin: str) -> None:
+    def __init__(self, chromium: Browser, origin: str, *, also: str = "") -> None:
         self._chromium = chromium
         self.origin = origin
+        self._also = also
         self.troubles: list[str] = []
         """Errors of scripts, what the policy blocked, requests to other places."""
         self._contexts: list[BrowserContext] = []
@@ -100,7 +102,7 @@ class Visits:
 
     def _asked(self, request: Request) -> None:
         scheme, host = urlsplit(request.url)[:2]
-        if scheme != "data" and f"{scheme}://{host}" != self.origin:
+        if scheme != "data" and f"{scheme}://{host}" not in (self.origin, self._also):
             self.troubles.append(f"asked {request.url}")
 
     def _said(self, message: ConsoleMessage) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final, Self
@@ -38,10 +38,20 @@ class Premises:
         visits: of the test that runs.
     """
 
-    def __init__(self, home: Path, url: str, proxy: TcpProxy, database: Database, sql: Any, chromium: Browser) -> None:
+    def __init__(
+        self,
+        home: Path,
+        url: str,
+        proxy: TcpProxy,
+        database: Database,
+        sql: Any,
+        chromium: Browser,
+        variables: Mapping[str, str],
+    ) -> None:
         self._home = home
         self._url = url
-        self._chromium = chromium
+        self.chromium = chromium
+        self._variables = variables
         self._stack = AsyncExitStack()
         self._serving: Served | None = None
         self._port = 0
@@ -67,7 +77,14 @@ class Premises:
         arguments = ("--host", "127.0.0.1", "--port", str(self._port))
         url = self.proxy.url_for(self._url)
         self._serving = await self._stack.enter_async_context(
-            served(self._home, *arguments, url=url, MPESA_KMS_KEY=KEY.reveal(), MPESA_SYNC_RECONCILE="observe")
+            served(
+                self._home,
+                *arguments,
+                url=url,
+                MPESA_KMS_KEY=KEY.reveal(),
+                MPESA_SYNC_RECONCILE="observe",
+                **self._variables,
+            )
         )
         self._port = urlsplit(self._serving.url).port or 0
 
@@ -80,7 +97,7 @@ class Premises:
     @asynccontextmanager
     async def visited(self) -> AsyncIterator[None]:
         """Let a test open windows; at its end they are closed, and nothing may have gone wrong in them."""
-        self.visits = Visits(self._chromium, self.origin)
+        self.visits = Visits(self.chromium, self.origin)
         try:
             yield
         finally:
@@ -111,15 +128,19 @@ class Premises:
 
 
 @asynccontextmanager
-async def premises(home: Path, server_url: str, template: str) -> AsyncIterator[Premises]:
-    """Serve a database of its own, cloned from a template, and start a browser, until the block ends."""
+async def premises(home: Path, server_url: str, template: str, **variables: str) -> AsyncIterator[Premises]:
+    """Serve a database of its own, cloned from a template, and start a browser, until the block ends.
+
+    Arguments:
+        variables: of the environment of `serve`, besides those that are always set.
+    """
     async with browser() as chromium:
         url = await databases.make_database(server_url, template=template)
         async with (
             TcpProxy.before(url) as proxy,
             connect(url, kms_keys=[KEY]) as database,
             databases.plain(url) as sql,
-            Premises(home, url, proxy, database, sql, chromium) as found,
+            Premises(home, url, proxy, database, sql, chromium, variables) as found,
         ):
             yield found
         await databases.drop_database(server_url, url)
