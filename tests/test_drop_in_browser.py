@@ -290,7 +290,7 @@ async def test_what_was_stopped_asks_and_tells_no_more(venue: Venue) -> None:
         asked.append(request.url)
 
     await page.evaluate(
-        f"window.own = []; window.stopped = mpesaSync.watch({{ bar: '{bar}', onChange: (one) => own.push(one) }})"
+        f"window.own = []; window.stopped = mpesaSync.watch({{ bar: '{bar}', onChange: (one) => own.push(one) }}); 0"
     )
     await until(page, "own.at(-1)?.state ?? ''", "live")
     element = "document.querySelector('mpesa-methods')"
