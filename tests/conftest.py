@@ -18,6 +18,7 @@ from mpesa_sync.db import embedded
 from mpesa_sync.db.pool import Database, connect
 from tests.support import databases, memory, web
 from tests.support.channels import Endpoints, endpoints
+from tests.support.drop_in import Venue, venue_with_site
 from tests.support.faults import QUICK
 from tests.support.premises import Premises, premises
 from tests.support.venues import KEY
@@ -198,3 +199,19 @@ async def place(shared_premises: Premises) -> AsyncIterator[Premises]:
     """The server; whatever goes wrong in a window fails the test."""
     async with shared_premises.visited():
         yield shared_premises
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_venue(
+    tmp_path_factory: pytest.TempPathFactory, server_url: str, greenfield_template: str
+) -> AsyncIterator[Venue]:
+    """A venue's own site that our server lists, one for all tests of a module."""
+    async with venue_with_site(tmp_path_factory.mktemp("drop-in"), server_url, greenfield_template) as found:
+        yield found
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def venue(shared_venue: Venue) -> AsyncIterator[Venue]:
+    """That site; whatever goes wrong on one of its pages fails the test."""
+    async with shared_venue.visited():
+        yield shared_venue

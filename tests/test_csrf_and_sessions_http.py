@@ -23,6 +23,7 @@ from tests.support.web import Site
 SIGN_IN: Final = "/staff/sign-in"
 API: Final = "/api/mpesa-settings"
 HTML: Final = {"accept": "text/html"}
+HTTPS: Final = {"x-forwarded-proto": "https"}
 
 
 @pytest.fixture(autouse=True)
@@ -49,12 +50,12 @@ async def member(site: Site, name: str, *bars: UUID) -> None:
     await accounts.add(site.context.database, name, PASSWORD, memberships=dict.fromkeys(bars, Role.OWNER))
 
 
-def cookie_of(answer: httpx.Response) -> Any:
+def cookie_of(answer: httpx.Response, name: str = COOKIE) -> Any:
     """Return the session's cookie that an answer sets, as it is on the wire."""
     found = SimpleCookie()
     for line in answer.headers.get_list("set-cookie"):
         found.load(line)
-    return found[COOKIE]
+    return found[name]
 
 
 async def change(site: Site, target: str, bar: UUID, who: Visitor, csrf: str | None, **headers: str) -> httpx.Response:
@@ -127,12 +128,18 @@ async def test_another_site_cannot_send_a_form_even_with_the_right_token(
 
 
 async def test_the_cookie_is_out_of_reach_and_secure_behind_https(site: Site, sql: Any) -> None:
-    """Issue 3: HttpOnly, SameSite=Lax, Path=/, no Domain; Secure where the browser speaks https to the proxy."""
+    """Issues 3, 6: HttpOnly, SameSite=Lax, Path=/, no Domain; behind https Secure and __Host-: a neighbour plants none.
+
+    The cookie of one way is worth nothing on the other, and signing out takes it away as it was set.
+    """
     await member(site, "asha")
-    for proto, secure in (({}, ""), ({"x-forwarded-proto": "https"}, True)):
+    for proto, secure, name in (({}, "", COOKIE), (HTTPS, True, f"__Host-{COOKIE}")):
         answer = await signs_in(site, "asha", proto)
         assert answer.status_code == 303
-        cookie = cookie_of(answer)
+        cookie = cookie_of(answer, name)
+        for sent, status in ((name, 200), (COOKIE if secure else f"__Host-{COOKIE}", 303)):
+            page = await site.client.get("/staff", headers={**proto, "cookie": f"{sent}={cookie.value}"})
+            assert page.status_code == status, sent
         assert (cookie["httponly"], cookie["samesite"].lower(), cookie["path"]) == (True, "lax", "/")
         assert (cookie["secure"], cookie["domain"]) == (secure, "")
         assert len(cookie.value) == 43
@@ -171,6 +178,12 @@ async def test_signing_out_ends_the_session_on_the_server(site: Site, sql: Any) 
     assert (await site.client.get("/staff", headers=mine.headers)).status_code == 303
     settings = await site.client.get(API, headers=mine.headers, params={"barId": str(bar)})
     assert settings.status_code == 401
+    assert await sql.fetchval("select count(*) from mpesa_sync.sessions") == 0
+    mine = await owner_of(site, sql, bar)
+    headers = {**HTTPS, "cookie": mine.headers["cookie"].replace(COOKIE, f"__Host-{COOKIE}")}
+    answer = await site.client.post("/staff/sign-out", headers=headers, data={"csrf": mine.csrf})
+    gone = cookie_of(answer, f"__Host-{COOKIE}")
+    assert (gone.value, gone["max-age"], gone["path"], gone["secure"], gone["domain"]) == ("", "0", "/", True, "")
     assert await sql.fetchval("select count(*) from mpesa_sync.sessions") == 0
 
 

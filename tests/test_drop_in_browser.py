@@ -2,107 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import signal
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
 
 import pytest
-import pytest_asyncio
-from playwright.async_api import Page, Request, expect
+from playwright.async_api import expect
 
 from mpesa_sync.web.customer_texts import ENGLISH
-from tests.support.chromium import Visits, keep
-from tests.support.fake_feed import until
-from tests.support.host_site import HostSite, host_site, shown_in_guide
+from tests.support.chromium import keep
+from tests.support.drop_in import Venue, live_element, until_offered, until_state
+from tests.support.host_site import host_site, shown_in_guide
 from tests.support.live_hub import OFF, SHOWN, switch
-from tests.support.premises import Premises, premises
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 UNSURE: Final = ENGLISH["drop-in.unsure"]
-QUICK_RETRIES: Final = "Math.random = () => 0.05;"
-KEEP_ALL: Final = "window.all = []; addEventListener('mpesa-methods', ({ detail }) => all.push(detail));"
-REACT: Final = """
-export const useState = (first) => [first, (next) => { window.offer = next; }];
-export const useEffect = (effect) => { window.cleanup = effect(); };
-"""
 SLUG: Final = "update public.bars set slug = $2 where id = $1"
-
-
-@dataclass
-class Venue:
-    """What the tests share: our server, and a site that it lists."""
-
-    place: Premises
-    site: HostSite
-
-    def add(self, path: str, content: str, bar: UUID | str) -> None:
-        """Add something to the site as the how-to shows it."""
-        self.site.add(path, content, server=self.place.origin, bar=str(bar))
-
-    async def open(self, path: str, *, before: str = "") -> Page:
-        """Open a page of the site; `before` is a script that runs first."""
-        page = await self.place.visits.open("")
-        await page.add_init_script(QUICK_RETRIES + KEEP_ALL + before)
-        await page.goto(self.site.origin + path)
-        return page
-
-    async def element(self, bar: UUID | str, *, before: str = "") -> Page:
-        """Open a page with the element, under the strict policy of the how-to."""
-        self.site.allow(self.place.origin)
-        self.add("/element", shown_in_guide("html"), bar)
-        return await self.open("/element", before=before)
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def listed() -> AsyncIterator[HostSite]:
-    """A site that our server lists."""
-    async with host_site() as found:
-        yield found
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def shared_premises(
-    tmp_path_factory: pytest.TempPathFactory, server_url: str, greenfield_template: str, listed: HostSite
-) -> AsyncIterator[Premises]:
-    """Our server, which lists that site."""
-    home = tmp_path_factory.mktemp("drop-in")
-    allowed = {"MPESA_SYNC_ALLOWED_ORIGINS": listed.origin}
-    async with premises(home, server_url, greenfield_template, **allowed) as found:
-        yield found
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def venue(place: Premises, listed: HostSite) -> AsyncIterator[Venue]:
-    """The site and our server; nothing may go wrong on a page, nor break its policy, nor ask a third place."""
-    place.visits = Visits(place.chromium, listed.origin, also=place.origin)
-    listed.policy = ""
-    yield Venue(place, listed)
-    await place.visits.close()
-
-
-async def until_offered(page: Page, *methods: str) -> None:
-    """Wait until the element lets choose exactly this, in this order."""
-    inputs = page.locator("mpesa-methods input[type=radio]:visible")
-    await expect(inputs).to_have_count(len(methods))
-    for place, method in enumerate(methods):
-        await expect(inputs.nth(place)).to_have_value(method)
-
-
-async def until_state(page: Page, state: str) -> None:
-    """Wait until the element is in this state."""
-    await expect(page.locator("mpesa-methods")).to_have_attribute("data-state", state)
-
-
-async def live_element(venue: Venue) -> tuple[UUID, Page]:
-    """Open a page with a bar that is offered M-Pesa, and wait until it is live."""
-    bar = await venue.place.bar(shown=True, row=True)
-    page = await venue.element(bar)
-    await until_state(page, "live")
-    await until_offered(page, "mpesa", "cash")
-    return bar, page
 
 
 async def test_what_anybody_writes_shows_on_the_page_that_a_venue_has(venue: Venue) -> None:
@@ -261,102 +175,3 @@ async def test_a_site_that_is_not_listed_gets_nothing_from_its_browser(venue: Ve
             == "no"
         )
         await context.close()
-
-
-async def test_an_old_pay_button_is_driven_by_the_function(venue: Venue) -> None:
-    """Issue 6: the page of the existing platform keeps its button; before it pays it asks us again."""
-    bar = await venue.place.bar(shown=False, row=True)
-    venue.add("/buttons", shown_in_guide("html", 1), bar)
-    venue.add("/pay.js", shown_in_guide("js").replace("const stop", "window.stopped"), bar)
-    venue.site.allow(venue.place.origin)
-    page = await venue.open("/buttons")
-    button = page.locator("#mpesa")
-    await expect(button).to_be_hidden()
-    await switch(venue.place.sql, bar, True)
-    await expect(button).to_be_visible()
-    venue.add("/ask.js", shown_in_guide("js", 1) + "export { allowed, reason };", bar)
-    asked = "import('/ask.js').then(({ allowed, reason }) => [allowed, reason])"
-    assert await page.evaluate(asked) == [True, ENGLISH["pay.allowed.mpesa"]]
-    await switch(venue.place.sql, bar, False)
-    await expect(button).to_be_hidden()
-
-
-async def test_what_was_stopped_asks_and_tells_no_more(venue: Venue) -> None:
-    """Nothing leaks: no stream, no timer, no listener; a removed element is as good as stopped."""
-    bar, page = await live_element(venue)
-    asked: list[str] = []
-
-    def note(request: Request) -> None:
-        asked.append(request.url)
-
-    await page.evaluate(
-        f"window.own = []; window.stopped = mpesaSync.watch({{ bar: '{bar}', onChange: (one) => own.push(one) }}); 0"
-    )
-    await until(page, "own.at(-1)?.state ?? ''", "live")
-    element = "document.querySelector('mpesa-methods')"
-    await page.evaluate(f"all.length = 0; document.body.append({element})")
-    await until(page, "all.at(-1)?.state ?? ''", "live")
-    await until_offered(page, "mpesa", "cash")
-    await page.evaluate(f"stopped(); window.kept = {element}; kept.remove(); all.length = own.length = 0")
-    page.on("request", note)
-    await page.evaluate("dispatchEvent(new Event('online')); dispatchEvent(new Event('offline'))")
-    control = await venue.element(bar)
-    await until_offered(control, "mpesa", "cash")
-    await switch(venue.place.sql, bar, False)
-    await until_offered(control, "cash")
-    assert (asked, await page.evaluate("[...all, ...own]")) == ([], [])
-
-
-async def test_twice_included_is_once_and_as_a_module_it_works(venue: Venue) -> None:
-    """Issue 6: a page that has it in its head and in its body; each element follows its own venue."""
-    bars = [await venue.place.bar(shown=shown, row=True) for shown in (True, False)]
-    script = shown_in_guide("html").splitlines()[1]
-    module = script.replace("async", 'type="module"')
-    elements = "".join(
-        f'<mpesa-methods bar="{bar}" name="at-{number}"></mpesa-methods>' for number, bar in enumerate(bars)
-    )
-    venue.site.allow(venue.place.origin)
-    venue.add("/twice", script + elements + script.replace(" async", "") + module, "")
-    page = await venue.open("/twice")
-    await expect(page.locator("input[name=at-0]")).to_have_count(2)
-    await expect(page.locator("input[name=at-1]")).to_have_count(1)
-    venue.add("/module", module + elements, "")
-    page = await venue.open("/module")
-    await expect(page.locator("input[name=at-0]")).to_have_count(2)
-
-
-async def test_the_hook_of_the_how_to_works(venue: Venue) -> None:
-    """A React page: it loads the script, follows, and stops when it goes."""
-    bar = await venue.place.bar(shown=True, row=True)
-    hook = shown_in_guide("jsx").replace('"react"', '"/react.js"')
-    venue.site.files["/react.js"] = REACT
-    venue.add("/hook.js", f"{hook}\nusePaymentMethods('{bar}');", bar)
-    venue.add("/hook", '<script type="module" src="/hook.js"></script>', bar)
-    venue.site.allow(venue.place.origin, trusted_types=False)
-    page = await venue.open("/hook")
-    await until(page, "window.offer?.mpesa ?? false")
-    await switch(venue.place.sql, bar, False)
-    await until(page, "!window.offer.mpesa && window.offer.state === 'live'")
-    await page.evaluate("cleanup()")
-    control = await venue.element(bar)
-    await switch(venue.place.sql, bar, True)
-    await until_offered(control, "mpesa", "cash")
-    assert await page.evaluate("offer.mpesa") is False
-
-
-async def test_an_error_of_the_page_is_its_own(venue: Venue) -> None:
-    """A page whose onChange throws is told of the next change all the same."""
-    bar = await venue.place.bar(shown=True, row=True)
-    venue.add(
-        "/throws.js", "mpesaSync.watch({ bar: 'mama-njeri', onChange(one) { all.push(one); throw 'oops'; } });", bar
-    )
-    script = shown_in_guide("html").splitlines()[1].replace(" async", "")
-    venue.add("/throws", script + '<script src="/throws.js"></script>', bar)
-    page = await venue.open("/throws")
-    await until(page, "all.at(-1)?.mpesa ?? false")
-    await switch(venue.place.sql, bar, False)
-    await until(page, "!all.at(-1).mpesa && all.at(-1).state === 'live'")
-    troubles = venue.place.visits.troubles
-    assert troubles
-    assert all("oops" in trouble for trouble in troubles), json.dumps(troubles)
-    troubles.clear()

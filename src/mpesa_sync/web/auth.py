@@ -18,6 +18,7 @@ from mpesa_sync.web import context
 from mpesa_sync.web.cors import is_own
 
 COOKIE: Final = "mpesa_sync_session"
+_HOST: Final = "__Host-"
 CSRF_HEADER: Final = "x-csrf-token"
 CSRF_FIELD: Final = "csrf"
 _NOT_SIGNED_IN: Final = "Not signed in"
@@ -59,7 +60,7 @@ async def signed_in(request: Request[Any, Any, Any]) -> SignedIn:
 
 async def session_of(request: Request[Any, Any, Any]) -> Session | None:
     """Return the session of the cookie, None where there is none or it is over."""
-    token = request.cookies.get(COOKIE)
+    token = request.cookies.get(cookie_name(request))
     if not token:
         return None
     return await once_more(lambda: sessions.find(context.of(request).database, Secret(token)))
@@ -91,11 +92,30 @@ def require_csrf(request: Request[Any, Any, Any], session: Session, posted: str 
         raise ForgedRequest("This page is out of date or was not ours. Open it again and repeat the change.")
 
 
+def cookie_name(request: Request[Any, Any, Any]) -> str:
+    """Return the name of the session's cookie. Under https browsers take it from this very host alone, and Secure."""
+    return f"{_HOST}{COOKIE}" if request.url.scheme == "https" else COOKIE
+
+
 def session_cookie(request: Request[Any, Any, Any], session: Session) -> Cookie:
     """Return the cookie of a new session: out of reach for scripts, and not sent along from other sites."""
     return Cookie(
-        COOKIE,
+        cookie_name(request),
         value=session.token.reveal(),
+        path="/",
+        httponly=True,
+        samesite="lax",
+        secure=request.url.scheme == "https",
+    )
+
+
+def no_session_cookie(request: Request[Any, Any, Any]) -> Cookie:
+    """Return what makes a browser forget the session's cookie: with all that it was set with, else it would be kept."""
+    return Cookie(
+        cookie_name(request),
+        value="",
+        expires=0,
+        max_age=0,
         path="/",
         httponly=True,
         samesite="lax",

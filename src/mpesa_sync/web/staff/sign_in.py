@@ -66,5 +66,5 @@ async def leave(request: Request[Any, Any, Any]) -> Response[Any]:
         auth.require_csrf(request, session, (await form_fields(request)).get(auth.CSRF_FIELD))
         await sessions.end(context.of(request).database, session.token)
     answer = Redirect(staff.SIGN_IN, status_code=staff.SEE_OTHER)
-    answer.delete_cookie(auth.COOKIE, path="/")
+    answer.set_cookie(auth.no_session_cookie(request))
     return answer
