@@ -11,6 +11,7 @@ from playwright.async_api import expect
 from mpesa_sync.web.customer_texts import ENGLISH
 from tests.support.chromium import keep
 from tests.support.drop_in import Venue, live_element, until_offered, until_state
+from tests.support.fake_feed import until
 from tests.support.host_site import host_site, shown_in_guide
 from tests.support.live_hub import OFF, SHOWN, switch
 

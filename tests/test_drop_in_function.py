@@ -1,4 +1,4 @@
-"""The drop-in's function on pages with a UI of their own, as its how-to shows it, and what it leaves behind: nothing."""
+"""The drop-in's function on pages with a UI of their own, as its how-to shows it; it leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -17,17 +17,24 @@ from playwright.async_api import Page
 
 from mpesa_sync.domain.bars import BarFacts
 from mpesa_sync.web import pages, status_view, views
+from mpesa_sync.web.cors import SCRIPT
+from mpesa_sync.web.customer import drop_in
 from tests.support.pages import BAR, facts, mpesa, row, status_of
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+HOST: Final = "/host"
+"""A page with the drop-in."""
+_HOST_PAGE: Final = f"""<!doctype html><title>Host</title><main></main>
+<mpesa-methods bar="mama-njeri"></mpesa-methods><script src="{SCRIPT}"></script>"""
 _DEADLINE_S: Final = 20.0
 
 
 class FakeFeed:
-    """A server of one bar. `methods` and `number` are the answer; `has_stream` False refuses streams alone."""
+    """A server of one bar. `methods` and `number` are the answer; `has_stream` False refuses streams alone,
+    `is_known` False knows no bar."""
 
     def __init__(self) -> None:
         self.methods: Sequence[str] = ("mpesa", "card", "cash")
@@ -35,6 +42,7 @@ class FakeFeed:
         self.facts: BarFacts = facts(row())
         self.has_stream = True
         self.is_stale = False
+        self.is_known = True
         self.opened: list[str] = []
         self.polls = 0
         self.address = ""
@@ -91,8 +99,14 @@ class FakeFeed:
         if path.startswith("/static/"):
             asset = pages.assets()[path.removeprefix("/static/")]
             return 200, asset.content_type, asset.body
+        if path == SCRIPT:
+            return 200, "text/javascript", drop_in.script()[0]
+        if path == HOST:
+            return 200, html, _HOST_PAGE.encode()
         if path.endswith("/payment-methods"):
             self.polls += 1
+            if not self.is_known:
+                return 404, "application/json", b"{}"
             known = re.search('if-none-match: "(.*)"', head, re.I)
             if known and known[1] == self.version:
                 return 304, "application/json", b""
@@ -105,7 +119,7 @@ class FakeFeed:
         return 200, html, pages.render("menu.html", view=menu).encode()
 
     async def _stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: str) -> None:
-        if not self.has_stream:
+        if not (self.has_stream and self.is_known):
             writer.write(b"HTTP/1.1 503 x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             return
         self.opened.append(seen)
