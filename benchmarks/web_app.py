@@ -23,7 +23,7 @@ from mpesa_sync import bootstrap
 from mpesa_sync.db import notices
 from mpesa_sync.live import stream
 from mpesa_sync.settings import Settings
-from mpesa_sync.web import composition, context, server
+from mpesa_sync.web import composition, context, protocol, server
 from mpesa_sync.web.app import create_app
 
 CONSTANT: Final = "/bench/constant"
@@ -94,7 +94,7 @@ async def _bare(scope: Any, receive: Any, send: Any) -> None:
 async def _asgi() -> None:
     listening = server.bound("127.0.0.1", 0)
     quiet: Any = {"log_config": None, "access_log": False, "ws": "none", "lifespan": "off"}
-    config = uvicorn.Config(cast(Any, _bare), http=server.StreamProtocol, **quiet)
+    config = uvicorn.Config(cast(Any, _bare), http=protocol.Protocol, **quiet)
     _said(listening.getsockname()[1])
     await uvicorn.Server(config).serve(sockets=[listening])
 

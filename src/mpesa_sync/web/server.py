@@ -14,18 +14,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from mpesa_sync.errors import ConfigurationError, MpesaSyncError
 from mpesa_sync.live.hub import Hub
 from mpesa_sync.settings import HTTP_HOST, HTTP_PORT
+from mpesa_sync.web.protocol import Protocol
 from mpesa_sync.web.security import SecurityHeaders
-from mpesa_sync.web.streams import ABORT
 
 DRAIN_S: Final = 5.0
 """How long streams get to say goodbye, before the server is stopped."""
 _STOP_S: Final = 3
-_STREAMS: Final = "/events"
 _BACKLOG: Final = 2_048
 
 
@@ -66,18 +64,6 @@ class Running:
             stopped.cancel()
         if not stop.is_set():
             self.check()
-
-
-class StreamProtocol(HttpToolsProtocol):
-    """On streams, `send` waits as soon as a client does not read: no frames pile up in this process (live.md)."""
-
-    def on_headers_complete(self) -> None:
-        """Take the write buffer from a stream; the application's task starts only after this."""
-        super().on_headers_complete()
-        if self.scope["path"].endswith(_STREAMS):
-            self.transport.set_write_buffer_limits(high=0)
-            extensions: Any = self.scope.setdefault("extensions", {})
-            extensions[ABORT] = self.transport.abort
 
 
 class _Server(uvicorn.Server):
@@ -152,7 +138,7 @@ async def serving(app: SecurityHeaders, hub: Hub, listening: socket.socket) -> A
     server = _Server(
         uvicorn.Config(
             app_,
-            http=StreamProtocol,
+            http=Protocol,
             ws="none",
             lifespan="off",
             log_config=None,
