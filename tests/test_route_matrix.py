@@ -231,6 +231,20 @@ async def test_every_other_method_is_refused_to_everybody_and_changes_nothing(sc
     assert await database_hash(scene.sql) == before
 
 
+async def test_no_get_writes(scene: Scene) -> None:
+    """Issue 6: a link, a picture or a search robot changes nothing, whoever is signed in."""
+    owner = await with_session(scene.site, scene.people["owner"])
+    operator = await with_session(scene.site, scene.people["operator"], operator=True)
+    before, answered = await database_hash(scene.sql), set()
+    for template in sorted(template for template, method in TABLE if method == "GET"):
+        for headers in ({}, scene.people["owner"].headers, owner.headers, operator.headers):
+            async with scene.site.client.stream("GET", scene.path(template), headers=headers) as answer:
+                answered.add(answer.status_code)
+    assert {200, 303, 401} <= answered
+    assert not {status for status in answered if status >= 500}
+    assert await database_hash(scene.sql) == before
+
+
 async def test_a_bar_of_others_cannot_be_told_from_one_that_is_absent(scene: Scene) -> None:
     """R4: same status, same body apart from ids, for every route that needs a membership."""
     foreign, absent = await add_bar(scene.sql, production=True, mpesa_enabled=True), uuid4()

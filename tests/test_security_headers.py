@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 from uuid import UUID, uuid4
 
@@ -22,6 +23,9 @@ POLICY: Final = {
     "base-uri": "'none'",
     "frame-ancestors": "'none'",
 }
+ALERT: Final = """
+insert into mpesa_sync.alerts (bar_id, kind, cause, what_to_do) values ($1, 'sync_failed', 'database_busy', 'Look.')
+"""
 NAMES: Final = (
     "<script>alert(1)</script>",
     "</title><script src=//evil.example></script>",
@@ -30,6 +34,7 @@ NAMES: Final = (
     "{{ 7 * 7 }} {% raw %}",
     "&lt;script&gt;",
     "\u202egnp.exe\u200b",
+    "<b>" + "Very long " * 2_000,
 )
 
 
@@ -96,17 +101,22 @@ async def carries(site: Site, status: int, method: str, path: str, headers: dict
 
 
 async def test_a_name_of_a_bar_is_text_on_every_page(site: Site, sql: Any) -> None:
-    """Script in a bar's name is shown as text: on the customers' page, in the list, and on the venue's page."""
+    """Script in a bar's name is shown as text: to customers, to staff in both their pages, to operators in theirs."""
+    boss = await with_session(site, await site.person(sql, operator=True), operator=True)
     for name in NAMES:
         bar = await add_bar(sql, production=True, mpesa_enabled=True)
         await sql.execute("update public.bars set name = $2, slug = $3 where id = $1", bar, name, f"s{bar.hex}\"'<b>")
         mine = await owner(site, sql, bar)
-        for path in (f"/menu/{bar}", "/staff", f"/staff/bars/{bar}/mpesa"):
-            answer = await site.client.get(path, headers=mine.headers)
+        await sql.execute(ALERT, bar)
+        theirs = (f"/operator/bars/{bar}", "/operator", "/operator/alerts")
+        for path in (f"/menu/{bar}", "/staff", f"/staff/bars/{bar}/mpesa", *theirs):
+            answer = await site.client.get(path, headers=(boss if path in theirs else mine).headers)
             assert answer.status_code == 200, (path, name)
-            for raw in ("<script>alert", "<script src=//", "<img src=x", "<!--", "'<b>"):
+            for raw in ("<script>alert", "<script src=//", "<img src=x", "<!--", "'<b>", "<b>Very"):
                 assert raw not in answer.text, (path, name)
-            assert "{{" not in name or "{{ 7 * 7 }} {% raw %}" in answer.text
+            outside = re.sub("<bdi[^>]*>[^<]*</bdi>", "", answer.text)
+            assert "\u202e" not in outside, "what turns the text around stays within the name"
+            assert "{{" not in name or path in theirs[1:] or "{{ 7 * 7 }} {% raw %}" in answer.text
         page = await site.client.get(f"/menu/{bar}")
         assert choices_on(page.text) == ["mpesa", "cash"]
 
