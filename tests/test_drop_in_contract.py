@@ -22,7 +22,8 @@ DROP_IN: Final = (HOST, "document.querySelector('mpesa-methods')", "mpesa-method
 WATCH: Final = """window.seen = []; new MutationObserver(() => seen.push(!!document.querySelector(
 'input[value=mpesa]'))).observe(document.body, {subtree: true, childList: true})"""
 LIST: Final = """window.seen = []; new MutationObserver(() => seen.push(
-[...document.querySelectorAll('input[type=radio]')].map((one) => one.value))).observe(document.body, {subtree: true, childList: true})"""
+[...document.querySelectorAll('input[type=radio]')].map((one) => one.value))
+).observe(document.body, {subtree: true, childList: true})"""
 HIDE: Final = """(hidden) => {
 Object.defineProperty(document, 'visibilityState', { configurable: true, value: hidden ? 'hidden' : 'visible' });
 Object.defineProperty(document, 'hidden', { configurable: true, value: hidden });

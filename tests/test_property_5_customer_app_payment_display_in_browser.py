@@ -43,9 +43,10 @@ class LossyHub(Hub):
 
     is_deaf = False
 
-    def _heard(self, payload: str) -> None:
-        if not self.is_deaf:
-            super()._heard(payload)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        heard = self._keeping.heard
+        self._listener._heard = lambda payload: None if self.is_deaf else heard(payload)
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ TABLE: Final[dict[tuple[str, str], Expected]] = {
     ("/api/bars/{bar}/payment-methods", "GET"): PUBLIC,
     ("/api/bars/{bar}/payment-methods/events", "GET"): PUBLIC,
     ("/api/bars/{bar}/payment-intents", "POST"): PUBLIC,
+    ("/drop-in/v1.js", "GET"): PUBLIC,
     ("/menu/{bar}", "GET"): PUBLIC,
     ("/menu/{bar}", "POST"): PUBLIC,
     ("/staff/sign-in", "GET"): page(200, 303, 303, 303, 303, 303, 303),

@@ -137,7 +137,6 @@ def test_a_misspelt_name_is_a_fault(wrong: str, meant: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "MPESA_SYNC_ALLOWED_ORIGINS",
         "MPESA_SYNC_JWKS_URL",
         "MPESA_SYNC_CREDENTIAL_CHECK",
         "MPESA_SYNC_SOMETHING_ELSE",
