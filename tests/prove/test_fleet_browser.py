@@ -9,9 +9,8 @@ from playwright.async_api import expect
 
 from mpesa_sync.web.operator import fleet_page
 from mpesa_sync.web.operator_texts import text
-from tests.prove.test_operator_browser import SMALL, WIDER, open_page
+from tests.prove.test_operator_browser import fits, open_page
 from tests.support.alerts import raised
-from tests.support.chromium import keep
 from tests.support.pages import HOSTILE
 from tests.support.premises import Premises
 
@@ -40,12 +39,7 @@ async def test_the_overview_fits_a_phone_and_a_desk(place: Premises) -> None:
         (f"{PATH}?q=mombasa", "operator-search"),
         (f"{PATH}/bars/{bar}", "bar"),
     ):
-        page = await open_page(place, path)
-        for width in (320, 390, 1280):
-            await page.set_viewport_size({"width": width, "height": 800})
-            assert await page.evaluate(WIDER) <= 0, (path, width)
-            assert await page.evaluate(SMALL) == [], (path, width)
-        await keep(page, name)
+        await fits(await open_page(place, path), name)
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])

@@ -30,6 +30,15 @@ SMALL: Final = """
 """
 
 
+async def fits(page: Page, name: str) -> None:
+    """Expect that a page needs no scrolling sideways and has targets for thumbs at every width; keep pictures of it."""
+    for width in (320, 390, 1280):
+        await page.set_viewport_size({"width": width, "height": 800})
+        assert await page.evaluate(WIDER) <= 0, (name, width)
+        assert await page.evaluate(SMALL) == [], (name, width)
+    await keep(page, name)
+
+
 async def open_page(place: Premises, path: str, *, script: bool = True) -> Page:
     """Open a page as an operator who has signed in already."""
     name = f"juma-{uuid4().hex[:8]}"
@@ -67,12 +76,7 @@ async def test_the_pages_fit_a_phone_and_a_desk(place: Premises) -> None:
         ("/runbook/sync_failed", "runbook"),
         ("/staff", "operator-start"),
     ):
-        page = await open_page(place, path)
-        for width in (320, 390, 1280):
-            await page.set_viewport_size({"width": width, "height": 800})
-            assert await page.evaluate(WIDER) <= 0, (path, width)
-            assert await page.evaluate(SMALL) == [], (path, width)
-        await keep(page, name)
+        await fits(await open_page(place, path), name)
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])

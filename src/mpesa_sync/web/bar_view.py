@@ -83,21 +83,9 @@ def view(person: SignedIn, found: Explanation, changes: Sequence[Change]) -> Bar
         warnings=tuple(f"{warning.meaning} {warning.remedy}" for warning in found.warnings),
         alerts=tuple(OpenAlert(title_of(alert.kind), alert.what_to_do) for alert in found.history.alerts),
         alerts_path=f"{LIST}?state=all&bar={found.bar.id}",
-        changes=tuple(_change(change) for change in changes),
+        changes=tuple(form_view.change_of(change, with_place=True) for change in changes),
         no_changes=text(f"bar.history.{found.history.state}"),
         changed_since=last is not None and last.changed_since and found.history.state is HistoryState.KNOWN,
-    )
-
-
-def _change(change: Change) -> ChangeView:
-    return form_view.change(
-        change.at,
-        change.actor,
-        change.kind,
-        change.before,
-        change.after,
-        change.reason,
-        form_view.place_of(change.address, change.client),
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from mpesa_sync.db.history import Change
 from mpesa_sync.domain.credentials import (
     SECRET_FIELDS,
     AccountType,
@@ -180,6 +181,12 @@ _BROWSERS: Final = (
     ("Safari/", "Safari"),
 )
 """What stands in the name that a browser gives itself, the most telling first: most of them name others, too."""
+
+
+def change_of(found: Change, *, with_place: bool) -> ChangeView:
+    """Return one change of the history in a venue's words; `with_place`: for who may know from where it was made."""
+    place = place_of(found.address, found.client) if with_place else ""
+    return change(found.at, found.actor, found.kind, found.before, found.after, found.reason, place)
 
 
 def place_of(address: str, client: str) -> str:

@@ -85,18 +85,7 @@ async def read(
         name=known.offer.bar.name,
         role=role,
         status=_status(known),
-        changes=tuple(
-            form_view.change(
-                change.at,
-                change.actor,
-                change.kind,
-                change.before,
-                change.after,
-                change.reason,
-                form_view.place_of(change.address, change.client) if role.may_write else "",
-            )
-            for change in changes
-        ),
+        changes=tuple(form_view.change_of(change, with_place=role.may_write) for change in changes),
         switch=status_view.switch(known.facts, allow_sandbox=allow_sandbox) if writes else None,
         form=_form(stored, options, typed, errors) if writes else None,
         conflict=_conflict(conflict, options) if conflict else None,
