@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,7 +61,7 @@ async def test_who_is_cancelled_ends_the_read(db: Database, sql: Any) -> None:
         looking.set()
         await asyncio.Event().wait()
 
-    waiting = asyncio.create_task(FirstAnswers(db, session.READ)(look))
+    waiting = asyncio.create_task(FirstAnswers(db, replace(session.READ, budget_s=3_600.0))(look))
     await looking.wait()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
