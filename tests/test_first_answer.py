@@ -55,17 +55,22 @@ async def test_a_failure_is_translated_and_leaves_no_transaction(db: Database, s
 
 async def test_who_is_cancelled_ends_the_read(db: Database, sql: Any) -> None:
     """Faults: a read that is given up holds no connection, however long the server would take."""
-    looking = asyncio.Event()
+    looking, ended = asyncio.Event(), asyncio.Event()
 
     async def look(connection: Any) -> None:
         looking.set()
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
 
     waiting = asyncio.create_task(FirstAnswers(db, replace(session.READ, budget_s=3_600.0))(look))
     await looking.wait()
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
+    async with asyncio.timeout(20):
+        await ended.wait()
 
     async def is_over() -> bool:
         return db.connections[0] == 0 and await open_transactions(sql) == 0
