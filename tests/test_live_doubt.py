@@ -74,7 +74,7 @@ async def test_a_pool_that_goes_silent_is_stale_in_time(database_url: str, sql: 
 async def test_a_read_that_hangs_is_given_up_whatever_it_hangs_in(database_url: str, sql: Any) -> None:
     """L6: waiting for a connection, reading and giving back have limits of their own, which add up to more."""
     bar = await add_bar(sql, mpesa_enabled=True, sandbox=True)
-    async with running(database_url, limits=Limits(read_timeout_s=0.2)) as hub, open_page(hub, bar) as page:
+    async with running(database_url, limits=Limits(read_timeout_s=1.0)) as hub, open_page(hub, bar) as page:
         await page.until_offers(*ON)
         read = hub._reader._read
 
