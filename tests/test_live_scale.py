@@ -53,6 +53,7 @@ async def _with_swallowed_notices(url: str, sql: Any, before: Callable[[Hub], No
         for flip in range(39):
             await switch(sql, bar, flip % 2 == 1)
         await page.until(lambda page: page.frames[-1].version[1] == begun_with + 39)
+        await eventually(lambda: notices.get() >= first + 39 and not hub._reader.is_dirty(bar))
         await switch(sql, bar, True)
         await eventually(lambda: notices.get() >= first + 40)
         await page.until(lambda page: page.frames[-1].version[1] == begun_with + 40, within_s=within_s)

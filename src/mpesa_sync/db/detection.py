@@ -162,13 +162,12 @@ _LOOKS: Final = {
 STILL_DRIFTED: Final = """
 select b.id, v.authority
   from public.bars b
-  left join (
-    -- an aggregate of these bars alone: of an "exists" the planner makes one hash of all credentials
-    select tenant_id, bool_or(is_active) as active from public.mpesa_credentials
-     where tenant_id = any($1::uuid[]) and environment in ('sandbox', 'production')
-     group by tenant_id
-  ) c on c.tenant_id = b.id
- cross join lateral (select coalesce(c.active, false) as authority) v
+ cross join lateral (
+   -- an aggregate, which is looked up by bar: of an "exists" the planner makes one hash of all credentials
+   select coalesce(bool_or(c.is_active), false) as authority
+     from public.mpesa_credentials c
+    where c.tenant_id = b.id and c.environment in ('sandbox', 'production')
+ ) v
  where b.id = any($1::uuid[]) and coalesce(b.mpesa_enabled, false) <> v.authority
  order by b.id
 """
