@@ -20,7 +20,7 @@ async def test_a_stream_says_closed_before_the_frame_and_says_nothing_where_it_i
     async with running(database_url) as hub, open_page(hub, bar) as page:
         for number, active in enumerate((True, False, None, False), start=1):
             await sql.execute(_ACTIVE, bar, active)
-            await page.until(lambda page, number=number: len(page.frames) >= number)  # type: ignore[misc]
+            await page.until(lambda page, number=number: len(page.frames) >= number)  # type: ignore[misc]  # mypy infers no default of a lambda
         await page.until(lambda page: len(page.frames) >= 4)
         told = page.names
     before = ["closed" if name == "closed" else "" for name in told[:-1]]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import pytest
+
 from mpesa_sync import MpesaMigrationService, RunOptions
 from mpesa_sync.db.pool import Database
+from mpesa_sync.migration import correcting
 from mpesa_sync.migration.report import Progress, RunState
 from mpesa_sync.migration.sizing import LEAST
 from tests.support.migrating import adds_up, drift, drifted
@@ -40,6 +43,19 @@ async def test_the_first_batch_is_small(db: Database, sql: Any) -> None:
     told: list[Progress] = []
     assert (await MpesaMigrationService(db).run(RunOptions(), progress=told.append)).report.fixed == LEAST + 10
     assert next(one.settled for one in told if one.settled) == LEAST
+
+
+async def test_candidates_that_are_read_ahead_are_each_settled_once(
+    db: Database, sql: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Issue 5, 3: batches go on behind what was read ahead, also where a batch needs more than is left of it."""
+    monkeypatch.setattr(correcting, "_READ", 4)
+    await drift(sql, 11)
+    told: list[Progress] = []
+    run = await MpesaMigrationService(db).run(RunOptions(batch_size=3), progress=told.append)
+    assert (run.report.state, run.report.fixed, run.report.already_consistent) == (RunState.DONE, 11, 0)
+    assert sorted({one.settled for one in told if one.phase == "correcting"}) == [0, 3, 6, 9, 11]
+    assert await drifted(sql) == set()
 
 
 async def test_a_limit_of_errors_holds_within_a_batch(db: Database, sql: Any) -> None:

@@ -122,7 +122,7 @@ class Stage:
             heard, before = hub.swallowed, version
             version = await self._write(bar, venue, truths)
             if hub.is_deaf and version != before:
-                await eventually(lambda heard=heard: hub.swallowed > heard)  # type: ignore[misc]
+                await eventually(lambda heard=heard: hub.swallowed > heard)  # type: ignore[misc]  # mypy infers no default of a lambda
         hub.is_deaf = False
         if self.off == "nothing":
             self.met["paid"] += await press_pay(self.tabs["stalled"])

@@ -159,7 +159,7 @@ class Hub:
             if entry is not None and entry.known is not None:  # whether it still is, is for whoever asks for its offer
                 return bar_id
             with suppress(BarNotFound):
-                await self.known(bar_id)  # in one statement with all others that are asked for now
+                await self.known(bar_id)  # one statement looks up every bar that is being asked for
                 return bar_id
         return await self._lookup(text)
 

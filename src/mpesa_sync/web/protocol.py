@@ -26,7 +26,7 @@ class Protocol(HttpToolsProtocol):
     _taken = 0
     _due: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as Uvicorn declares it
         """Begin to wait for a head."""
         super().connection_made(transport)
         self._await_head()
