@@ -16,7 +16,7 @@ from tests.support.browsing import choices_on
 from tests.support.observer import database_hash
 from tests.support.pages import Page
 from tests.support.venues import KEY, add_bar
-from tests.support.web import Site
+from tests.support.web import OTHER_SITES, Site
 
 METHODS: Final = ("mpesa", "card", "cash")
 CODES: Final = ("paused", "inactive", "credential", "drift", "switched", "sandbox", "secret", "malformed", "rejected")
@@ -146,17 +146,7 @@ async def test_an_unknown_bar_is_404(site: Site) -> None:
         assert "There is no such venue" in page.text
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"sec-fetch-site": "cross-site"},
-        {"sec-fetch-site": "same-site"},
-        {"origin": "https://evil.example"},
-        {"origin": "null"},
-        {"sec-fetch-site": "same-origin", "origin": "https://evil.example"},
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("headers", OTHER_SITES, ids=str)
 async def test_another_site_cannot_ask_through_somebodys_browser(site: Site, sql: Any, headers: dict[str, str]) -> None:
     """Issue 6: nobody is known here, so no token is needed; other sites are refused all the same, programs are not."""
     bar = await add_bar(sql, mpesa_enabled=True, production=True)

@@ -22,6 +22,15 @@ from mpesa_sync.web.app import create_app
 from mpesa_sync.web.context import Context
 
 JWT_SECRET: Final = generate_key()
+OTHER_SITES: Final[tuple[dict[str, str], ...]] = (
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site"},
+    {"origin": "https://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://127.0.0.1:1"},
+    {"sec-fetch-site": "same-origin", "origin": "https://evil.example"},
+)
+"""How a browser says that a page of another site asks."""
 _ADD_ACCOUNT: Final = """
 insert into mpesa_sync.accounts (name, password_hash, is_operator) values ($1, '!', $2) returning id
 """
