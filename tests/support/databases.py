@@ -84,13 +84,18 @@ class Clerk:
 
 
 async def quick_sign_in(server_url: str) -> None:
-    """Store the server's password again, under one round of hashing in the place of 4,096: a test connects often."""
+    """Store the server's password again, under one round of hashing in the place of 4,096: a test connects often.
+
+    Every worker process of a run does this as it starts, and PostgreSQL refuses two that alter a role at once
+    ("tuple concurrently updated"): they wait for each other.
+    """
     parts = urlsplit(server_url)
     salt = secrets.token_bytes(16)
     salted = hashlib.pbkdf2_hmac("sha256", str(parts.password).encode(), salt, 1)
     client = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
     keys = [base64.b64encode(part).decode() for part in (salt, client, hmac.digest(salted, b"Server Key", "sha256"))]
-    async with plain(server_url) as connection:
+    async with plain(server_url) as connection, connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock(hashtext('tests: quick sign-in'))")
         await connection.execute(
             f"alter role {parts.username} password 'SCRAM-SHA-256$1:{keys[0]}${keys[1]}:{keys[2]}'"
         )
