@@ -23,11 +23,16 @@ OFFERS: Final = (
     """
 select b.id, b.name, o.slug, b.mpesa_enabled, o.active, o.payment_mpesa_enabled, o.mpesa_environment,
        o.payment_card_enabled, o.payment_cash_enabled, o.holds_secrets,
-       c.environment::text as environment, c.is_active, c.consumer_key_enc, c.consumer_secret_enc, c.passkey_enc,
+       c.environment, c.is_active, c.consumer_key_enc, c.consumer_secret_enc, c.passkey_enc,
        coalesce(s.version, 0) as version, e.epoch, e.mode
   from public.bars b
-  left join public.mpesa_credentials c on c.tenant_id = b.id and c.environment in ('sandbox', 'production')
-  left join mpesa_sync.bar_state s on s.bar_id = b.id
+  left join lateral (
+    select c.environment::text as environment, c.is_active, c.consumer_key_enc, c.consumer_secret_enc, c.passkey_enc
+      from public.mpesa_credentials c
+     where c.tenant_id = b.id and c.environment in ('sandbox', 'production')
+    offset 0
+  ) c on true
+  left join lateral (select s.version from mpesa_sync.bar_state s where s.bar_id = b.id offset 0) s on true
 """  # noqa: S608 - put together from constants
     + OPTIONAL_COLUMNS
     + """
@@ -69,6 +74,7 @@ set local lock_timeout = '1s';
 set local statement_timeout = '1500ms';
 set local idle_in_transaction_session_timeout = '2s';
 set local row_security = off;
+set local plan_cache_mode = force_generic_plan;
 """,
     budget_s=2.5,
 )
