@@ -244,7 +244,7 @@ async def test_a_mistake_is_not_taken_for_a_client_that_has_gone(
     """Live path: a server says by an OSError that the client has gone; anything else is logged."""
     bar = await add_bar(sql, mpesa_enabled=True, sandbox=True)
     async with running(database_url) as hub:
-        page = Page(hub, bar)
+        page = Page(hub, bar, has_wire=False)
         send = page._send
 
         async def broken(message: Any) -> None:

@@ -107,13 +107,18 @@ async def test_a_deleted_bar_ends_its_pages_and_is_not_found(database_url: str, 
         assert hub.state.watched == 0
 
 
+@pytest.mark.parametrize("has_wire", [True, False], ids=["our server", "any ASGI server"])
 async def test_a_thousand_flips_are_few_frames_for_a_page_that_is_slow_and_the_last_is_right(
-    database_url: str, sql: Any
+    database_url: str, sql: Any, has_wire: bool
 ) -> None:
     """L4: dirty, not a queue: what was missed is one frame, the newest, as soon as there is room for it."""
     bar = await add_bar(sql, mpesa_enabled=True, sandbox=True)
     limits = Limits(beat_every_s=3_600.0)  # no heartbeat brings it along
-    async with running(database_url, limits=limits) as hub, open_page(hub, bar) as slow, open_page(hub, bar) as quick:
+    async with (
+        running(database_url, limits=limits) as hub,
+        open_page(hub, bar, has_wire=has_wire) as slow,
+        open_page(hub, bar, has_wire=has_wire) as quick,
+    ):
         await slow.until_offers(*ON)
         slow.stop_reading()
         for flip in range(200):

@@ -40,13 +40,22 @@ class Said:
 
 
 class Page:
-    """What one client got. `is_reading` False: it takes nothing, as a phone in a tunnel."""
+    """What one client got, and the connection under it, unless `has_wire` is False."""
 
-    def __init__(self, hub: Hub, bar_id: UUID, *, last_event_id: str | None = None, address: str = "192.0.2.1") -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        bar_id: UUID,
+        *,
+        last_event_id: str | None = None,
+        address: str = "192.0.2.1",
+        has_wire: bool = True,
+    ) -> None:
         self._hub = hub
         self._bar_id = bar_id
         self._last_event_id = last_event_id
         self._address = address
+        self._has_wire = has_wire
         self._left = asyncio.Event()
         self._news = asyncio.Event()
         self._reads = asyncio.Event()
@@ -70,7 +79,7 @@ class Page:
                 last_event_id=self._last_event_id,
                 address=self._address,
                 problem=refusal,
-                abort=self._abort,
+                wire=self if self._has_wire else None,
             )
         finally:
             self.is_over = True
@@ -88,8 +97,22 @@ class Page:
         """Take what comes."""
         self._reads.set()
 
-    def _abort(self) -> None:
+    def write_now(self, body: bytes) -> bool:
+        """Take what the server writes without waiting."""
+        if not self._reads.is_set():
+            return False
+        self.attempts += 1
+        self._take(body)
+        return True
+
+    def abort(self) -> None:
+        """Be cut off."""
         self.aborted = True
+
+    def _take(self, body: bytes) -> None:
+        self.writes += 1
+        self.body += body
+        self._news.set()
 
     async def _receive(self) -> Message:
         await self._left.wait()
@@ -102,8 +125,7 @@ class Page:
         else:
             self.attempts += 1
             await self._reads.wait()
-            self.writes += 1
-            self.body += message["body"]
+            self._take(message["body"])
         self._news.set()
 
     @property

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from mpesa_sync.live.watched import Entry
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 Receive = Callable[[], Awaitable[Message]]
+
+
+class Wire(Protocol):
+    """The connection under a stream, as a server may give it beside ASGI: its coroutines are half of a frame's cost."""
+
+    def write_now(self, body: bytes) -> bool:
+        """Write a part of the answer; return False, and write nothing, where the client has to be waited for."""
+
+    def abort(self) -> None:
+        """Cut the connection, whatever still waits in it."""
+
 
 STALE: Final = b"event: stale\ndata: {}\n\n"
 BEAT: Final = b"event: hb\ndata: {}\n\n"
@@ -23,6 +34,7 @@ class Stream:
         entry: the bar, with its newest frame.
         address: whom the client counts for.
         send: the server's; waits where the client takes nothing.
+        wire: the connection under it; None: all is sent by `send`.
         retry_ms: how long the client waits before it comes back.
         ends_at, beat_at: on the clock's monotonic time.
     """
@@ -44,13 +56,25 @@ class Stream:
         "is_open",
         "sent",
         "stale_due",
+        "wire",
         "writer",
     )
 
-    def __init__(self, entry: Entry, address: str, send: Send, *, retry_ms: int, ends_at: float, beat_at: float):
+    def __init__(
+        self,
+        entry: Entry,
+        address: str,
+        send: Send,
+        *,
+        wire: Wire | None = None,
+        retry_ms: int,
+        ends_at: float,
+        beat_at: float,
+    ) -> None:
         self.entry = entry
         self.address = address
         self._send = send
+        self.wire = wire
         self._greeting: bytes | None = b"retry: %d\n\n" % retry_ms
         self._handler: asyncio.Task[Any] | None = None
         self.ends_at, self.beat_at = ends_at, beat_at
@@ -82,6 +106,10 @@ class Stream:
             self.has_parted = True
         self.frame_due = self.stale_due = self.beat_due = False
         return said or None
+
+    def write_now(self, body: bytes) -> bool:
+        """Hand bytes to the connection itself; return False where only `write` can."""
+        return self.wire is not None and not self.has_parted and self.wire.write_now(body)
 
     async def write(self, body: bytes) -> None:
         """Hand bytes to the server; waits where the client takes nothing."""

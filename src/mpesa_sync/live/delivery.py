@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Iterable
 from typing import Final
 
 from mpesa_sync.clock import Clock
-from mpesa_sync.live.connection import Send, Stream
+from mpesa_sync.live.connection import Send, Stream, Wire
 from mpesa_sync.live.eager import begun
 from mpesa_sync.live.limits import Limits
 from mpesa_sync.live.tasks import Tasks, report
@@ -66,7 +66,7 @@ class Streams:
     def __len__(self) -> int:
         return len(self._all)
 
-    def join(self, entry: Entry, address: str, send: Send) -> Stream:
+    def join(self, entry: Entry, address: str, send: Send, wire: Wire | None = None) -> Stream:
         """Register a page, before its bar is read for it, so that nothing falls between (L5).
 
         Raises:
@@ -78,6 +78,7 @@ class Streams:
             entry,
             address,
             send,
+            wire=wire,
             retry_ms=random.randint(*self._limits.retry_ms),  # noqa: S311 - no secret
             ends_at=now + random.uniform(*self._limits.life_s),  # noqa: S311
             beat_at=now + self._limits.beat_every_s,
@@ -130,7 +131,7 @@ class Streams:
         if body is None:
             return
         try:
-            rest = begun(stream.write(body))
+            rest = None if stream.write_now(body) else begun(stream.write(body))
         except Exception as exc:  # noqa: BLE001 - this page alone ends by it
             self._broken(stream, exc)
             return

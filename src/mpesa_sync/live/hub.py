@@ -17,7 +17,7 @@ from mpesa_sync.db.offers import READ
 from mpesa_sync.db.pool import Database
 from mpesa_sync.errors import BarNotFound
 from mpesa_sync.live.bumps import Bumps
-from mpesa_sync.live.connection import Send, Stream
+from mpesa_sync.live.connection import Send, Stream, Wire
 from mpesa_sync.live.delivery import Streams
 from mpesa_sync.live.keeping import Keeping
 from mpesa_sync.live.limits import Limits
@@ -175,13 +175,13 @@ class Hub:
         entry = self._watched.get(bar_id)
         return entry is not None and entry.known is not None and entry.known.is_older_than(seen)
 
-    def join(self, bar_id: UUID, address: str, send: Send) -> Stream:
+    def join(self, bar_id: UUID, address: str, send: Send, wire: Wire | None = None) -> Stream:
         """Register a page. `open` it when its answer has begun, `leave` when it has ended.
 
         Raises:
             StreamRefused: a cap is reached, or the process is being stopped.
         """
-        return self._streams.join(self._watched.use(bar_id, self._clock.monotonic()), address, send)
+        return self._streams.join(self._watched.use(bar_id, self._clock.monotonic()), address, send, wire)
 
     def open(self, stream: Stream, *, seen: str | None, is_stale: bool = False) -> None:
         """Begin to write to a page: the newest frame, unless `seen` says that it has that; `stale` if need be.

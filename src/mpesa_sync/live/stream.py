@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from mpesa_sync.errors import BarNotFound, DatabaseFault, SchemaError
-from mpesa_sync.live.connection import Receive, Send
+from mpesa_sync.live.connection import Receive, Send, Wire
 from mpesa_sync.live.delivery import StreamRefused
 from mpesa_sync.live.hub import Hub
 
@@ -32,7 +32,7 @@ async def serve_stream(
     last_event_id: str | None,
     address: str,
     problem: Problem,
-    abort: Callable[[], None] | None = None,
+    wire: Wire | None = None,
 ) -> None:
     """Serve the events of one bar until the client goes or the hub ends the stream (R3.2).
 
@@ -46,11 +46,11 @@ async def serve_stream(
         last_event_id: the version that the client has, as `epoch:n`; None or anything else: it has none.
         address: whom the stream counts for, for the cap.
         problem: makes the document of a refusal (R4).
-        abort: cuts the connection; called for a client that takes nothing, whose connection would else stay open for
-            as long as bytes wait in it.
+        wire: the connection under it. That of a client that takes nothing is cut: it would else stay open for as long
+            as bytes wait in it.
     """
     try:
-        stream = hub.join(bar_id, address, send)
+        stream = hub.join(bar_id, address, send, wire)
     except StreamRefused as refused:
         body = problem(503, f"streams_{refused.cause}", str(refused), True)
         await _refuse(send, 503, body, retry_after_s=refused.retry_after_s)
@@ -70,8 +70,8 @@ async def serve_stream(
         await stream.until_gone(receive)
     finally:
         hub.leave(stream)
-    if stream.cause == "slow" and abort is not None:
-        abort()
+    if stream.cause == "slow" and wire is not None:
+        wire.abort()
 
 
 async def _refuse(send: Send, status: int, body: bytes, *, retry_after_s: int | None = None) -> None:

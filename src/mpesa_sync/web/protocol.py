@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from mpesa_sync.web.streams import ABORT
+from mpesa_sync.web.streams import WIRE
 
 MAX_HEAD: Final = 65_536
 """Bytes of a request's line and headers. What one read brings may be more than that by as much as it is."""
@@ -48,7 +48,22 @@ class Protocol(HttpToolsProtocol):
         if self.scope["path"].endswith(_STREAMS):
             self.transport.set_write_buffer_limits(high=0)
             extensions: Any = self.scope.setdefault("extensions", {})
-            extensions[ABORT] = self.transport.abort
+            extensions[WIRE] = self
+
+    def write_now(self, body: bytes) -> bool:
+        """Write a part of a stream, as `send` would; return False, and write nothing, where that would wait or is over.
+
+        Only between the beginning of the answer and its end.
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        if self.flow.write_paused or cycle is None or cycle.disconnected or not cycle.chunked_encoding:
+            return False
+        self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        return True
+
+    def abort(self) -> None:
+        """Cut the connection, whatever still waits in it."""
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take in what came; end the connection where it is a head without end."""

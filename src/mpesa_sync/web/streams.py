@@ -13,8 +13,8 @@ from mpesa_sync.live.hub import Hub
 from mpesa_sync.live.stream import serve_stream
 from mpesa_sync.web.problems import encoded
 
-ABORT: Final = "mpesa_sync.abort"
-"""In a scope's extensions: cuts the connection; put there by `web.server`."""
+WIRE: Final = "mpesa_sync.wire"
+"""In a scope's extensions: the connection, a `live.connection.Wire`; put there by `web.protocol`."""
 _PATH: Final = re.compile("/api/bars/([^/]+)/payment-methods/events")
 
 
@@ -49,7 +49,7 @@ class StreamsFirst:
             last_event_id=_last_event_id(scope),
             address=scope["client"][0] if scope.get("client") else "",
             problem=refusal,
-            abort=(scope.get("extensions") or {}).get(ABORT),
+            wire=(scope.get("extensions") or {}).get(WIRE),
         )
 
     def __getattr__(self, name: str) -> Any:
