@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from litestar import Litestar
 from litestar.exceptions import HTTPException
@@ -48,8 +49,10 @@ def create_app(
         logging_config=None,
         state=state,
     )
-    answering = AllowedOrigins(StreamsFirst(app, context.hub), context.allowed_origins)
-    return SecurityHeaders(Forwarded(answering, context.trusted_proxies), framed=framed)
+    answering: Any = AllowedOrigins(StreamsFirst(app, context.hub), context.allowed_origins)
+    if context.trusted_proxies:
+        answering = Forwarded(answering, context.trusted_proxies)
+    return SecurityHeaders(answering, framed=framed)
 
 
 def routes() -> list[ControllerRouterHandler]:

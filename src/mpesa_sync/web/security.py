@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any, Final
 
 from litestar.enums import ScopeType
@@ -39,11 +40,13 @@ class SecurityHeaders:
             (b"x-frame-options", b"SAMEORIGIN" if framed else b"DENY"),
         ]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve, and add the headers where the answer begins."""
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Return what serves, and adds the headers where the answer begins.
+
+        No coroutine of its own: an open stream would keep it.
+        """
         if scope["type"] != ScopeType.HTTP:
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
 
         more: Any = scope
 
@@ -52,7 +55,7 @@ class SecurityHeaders:
                 message["headers"] = [*message.get("headers", ()), *self._headers, *more.get(MORE_HEADERS, ())]
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        return self._app(scope, receive, with_headers)
 
     def __getattr__(self, name: str) -> Any:
         """Return what the wrapped application has: its routes and its state."""

@@ -139,6 +139,7 @@ async def serving(app: SecurityHeaders, hub: Hub, listening: socket.socket) -> A
         uvicorn.Config(
             app_,
             http=Protocol,
+            interface="asgi3",
             ws="none",
             lifespan="off",
             log_config=None,
