@@ -7,10 +7,10 @@ WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest --postgres $(POSTGRES)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check prove bench mutants format lock traceability clean
+.PHONY: help setup demo test check prove prove-night bench mutants format lock traceability clean
 
 help: ## Print what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## Make .venv with everything that is needed, from the hashed lock file
 
@@ -40,6 +40,10 @@ check: setup ## Format, lint, types, and what the repository promises about itse
 prove: setup ## The longer proofs: kill cycles, commit cuts, interleavings, and the mutants of the day must die
 	$(PYTEST) -n 2 -m prove --timeout 900 -rP --show-capture=stdout
 	$(BIN)/python tools/mutants.py --postgres $(POSTGRES)
+
+prove-night: setup ## Ten times the figures of the longer proofs, a soak of 20 minutes, and every mutant: for a night
+	MPESA_SYNC_PROVE_TIMES=10 $(PYTEST) -n 2 -m prove --timeout 9000 -rP --show-capture=stdout
+	$(BIN)/python tools/mutants.py --all --postgres $(POSTGRES)
 
 mutants: setup ## Plant each known mistake, also those left for the night, and see that a test turns red
 	$(BIN)/python tools/mutants.py --all --postgres $(POSTGRES)

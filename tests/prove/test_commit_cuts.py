@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -18,14 +17,13 @@ from mpesa_sync.db.pool import Database
 from mpesa_sync.db.transaction import Done
 from mpesa_sync.demo.proxy import Fault, TcpProxy
 from mpesa_sync.errors import OperationConflict, OutcomeUnknown, TransientFault
+from tests.prove.figures import COMMIT_CUTS, SEED, limit_s
 from tests.support.databases import plain
 from tests.support.faults import QUICK
 from tests.support.observer import see
 from tests.support.venues import KEY, add_bar
 
 pytestmark = pytest.mark.prove
-CUTS: Final = int(os.environ.get("MPESA_SYNC_PROVE_CUTS", "200"))
-SEED: Final = int(os.environ.get("MPESA_SYNC_PROVE_SEED", str(random.SystemRandom().getrandbits(32))))
 AT_ONCE: Final = 4
 LOST: Final = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError)
 
@@ -108,12 +106,9 @@ class Story:
         assert (outcome == "applied") is applied, "the answer and the record of the operation differ"
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(limit_s(900))
 async def test_commits_that_are_cut_are_applied_exactly_once_or_not_at_all(database_url: str) -> None:
-    """R5.3: four callers at once, cuts of both kinds at random; the tally and the pair are as the answers say.
-
-    `MPESA_SYNC_PROVE_CUTS` for more of them (at night), `MPESA_SYNC_PROVE_SEED` to see the same draw again.
-    """
+    """R5.3: four callers at once, cuts of both kinds at random; the tally and the pair are as the answers say."""
     print(f"MPESA_SYNC_PROVE_SEED={SEED}")
     async with TcpProxy.before(database_url) as proxy, plain(database_url) as sql:
         await sql.execute(_TALLY)
@@ -126,9 +121,9 @@ async def test_commits_that_are_cut_are_applied_exactly_once_or_not_at_all(datab
             bar, rounds = sorted(story.on)[0], 0
             proxy.cut_before_commit(times=4)  # every attempt: one operation at least is buried
             await story.check(bar, *await story.mark(bar))
-            while story.cuts < CUTS:
+            while story.cuts < COMMIT_CUTS:
                 rounds += 1
-                assert rounds < 20 * CUTS, "the cuts do not fire"
+                assert rounds < 20 * COMMIT_CUTS, "the cuts do not fire"
                 story.arm()
                 doing = story.draw.choice((story.toggle, story.mark))
                 bars = story.draw.sample(sorted(story.on), story.draw.choice((1, AT_ONCE)))
@@ -144,8 +139,8 @@ async def test_commits_that_are_cut_are_applied_exactly_once_or_not_at_all(datab
 def check_totals(story: Story, tallied: int) -> None:
     """Every mark that was answered is there, once; and both kinds of cut did happen."""
     assert tallied == sum(story.marks.values())
-    assert story.proxy.fired[Fault.CUT_BEFORE_COMMIT] >= CUTS // 10
-    assert story.proxy.fired[Fault.CUT_AFTER_COMMIT] >= CUTS // 10
+    assert story.proxy.fired[Fault.CUT_BEFORE_COMMIT] >= COMMIT_CUTS // 10
+    assert story.proxy.fired[Fault.CUT_AFTER_COMMIT] >= COMMIT_CUTS // 10
     assert story.gave_up > 0, "no operation was cut often enough to be buried"
     print(f"fired {dict(story.proxy.fired)}, given up {story.gave_up}")
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import pytest
 
+from tests.prove.figures import MACHINES, STATEMENTS, limit_s
 from tests.support.actors import Actor
 from tests.support.interleaving import Machine, Tally
 from tests.test_interleaving import EVERYBODY, NOBODY_ALONE, SEED, covered
-
-MACHINES: Final = 10
-EACH: Final = 500
 
 
 @pytest.fixture
@@ -21,7 +17,7 @@ def database_url(unnoticed_url: str) -> str:
 
 
 @pytest.mark.prove
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(limit_s(600))
 @pytest.mark.parametrize(
     ("kinds", "always"), [(EVERYBODY, False), (NOBODY_ALONE, True)], ids=["everybody", "writers-of-the-pair"]
 )
@@ -33,8 +29,8 @@ async def test_five_thousand_interleaved_statements_leave_no_drift_of_ours(
     tally = Tally()
     for seed in range(SEED, SEED + MACHINES):
         machine = Machine(database_url, seed, kinds, bars=bars, always_consistent=always)
-        tally.add(await machine.run(EACH))
+        tally.add(await machine.run(STATEMENTS))
         assert tally.broken == [], f"MPESA_TEST_SEED={seed}"
-    assert tally.statements >= MACHINES * EACH
+    assert tally.statements >= MACHINES * STATEMENTS
     covered(tally, kinds, at_least=20)
     assert (tally.drift_seen == 0) is always

@@ -3,7 +3,6 @@ records that fail anywhere, and a process that is killed in the middle (faults.m
 
 from __future__ import annotations
 
-import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -19,6 +18,7 @@ from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.db.pool import Database, connect
 from mpesa_sync.migration.report import RunState
 from mpesa_sync.sync.reconciler import Policy, Reconciler, Rhythm
+from tests.prove.figures import SEED, limit_s
 from tests.support.clocks import HurriedClock
 from tests.support.databases import plain
 from tests.support.fleets import Venue, plant, stored_rows
@@ -41,7 +41,6 @@ from tests.test_property_4_migration_error_resilience import (
 )
 
 pytestmark = pytest.mark.prove
-SEED: Final = int(os.environ.get("MPESA_SYNC_PROVE_SEED", str(random.SystemRandom().getrandbits(32))))
 TIMES: Final = 100
 SIZES: Final = (1, 2, 3, 7, 1000)
 _JOURNAL: Final = "select bar_id, previous, current from mpesa_sync.migration_journal where run_id = $1"
@@ -119,7 +118,7 @@ async def test_property_2_the_reconciler_finds_the_same_on_pages_of_any_size(
     assert (dict(seen), len(seen)) == (expected, len(expected))
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(limit_s(900))
 @pytest.mark.parametrize("size", SIZES)
 async def test_property_3_every_state_a_hundred_times_in_batches_of_any_size(
     hurried: Database, sql: Any, size: int
@@ -145,7 +144,7 @@ async def test_property_3_every_state_a_hundred_times_in_batches_of_any_size(
     assert set(journal) == {(bar, venue.mpesa_enabled, venue.authority) for bar, venue in drifted.items()}
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(limit_s(900))
 @pytest.mark.parametrize("size", SIZES)
 async def test_property_4_records_that_fail_anywhere_in_a_fleet_of_every_state(
     hurried: Database, sql: Any, size: int
@@ -161,7 +160,7 @@ async def test_property_4_records_that_fail_anywhere_in_a_fleet_of_every_state(
     assert await stored_rows(sql, "mpesa_credentials") == credentials
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(limit_s(900))
 @pytest.mark.parametrize(
     ("size", "nth", "then"), [(1, 700, 1000), (7, 150, 3), (1000, 2, 7)], ids=["1-to-1000", "7-to-3", "1000-to-7"]
 )

@@ -4,8 +4,6 @@ old programs of one field, rows and bars that come and go. 0 residual drift, eve
 from __future__ import annotations
 
 import asyncio
-import os
-import random
 from collections.abc import AsyncIterator
 from typing import Any, Final
 from uuid import UUID
@@ -16,13 +14,13 @@ from mpesa_sync import MpesaMigrationService, RunOptions
 from mpesa_sync.db.pool import Database, connect
 from mpesa_sync.migration.report import Run, RunState
 from mpesa_sync.sync.reconciler import Reconciler, Rhythm
+from tests.prove.figures import SEED
 from tests.support.crowds import Crowd
 from tests.support.guarding import drifted
 from tests.support.migrating import adds_up
 from tests.support.venues import KEY, add_bar
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(400)]
-SEED: Final = int(os.environ.get("MPESA_SYNC_PROVE_SEED", str(random.SystemRandom().getrandbits(32))))
 BARS: Final = 80
 TIMES: Final = 60
 """How often every kind of writer commits beside each of those that are proved."""

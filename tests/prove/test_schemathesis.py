@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Iterator
 from itertools import cycle, repeat
@@ -17,12 +16,12 @@ from schemathesis import GenerationMode
 from schemathesis.checks import CHECKS, load_all_checks
 
 from mpesa_sync.web.api import openapi
+from tests.prove.figures import API_CASES, limit_s
 from tests.support.observer import see
 from tests.support.venues import add_bar
 from tests.support.web import Site
 
 pytestmark = pytest.mark.prove
-CASES: Final = int(os.environ.get("MPESA_SYNC_PROVE_CASES", "200"))
 CHECKED: Final = (
     "not_a_server_error",
     "status_code_conformance",
@@ -92,7 +91,7 @@ def send(
     number = 0
 
     @settings(
-        max_examples=CASES,
+        max_examples=API_CASES,
         database=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
@@ -121,11 +120,11 @@ def aim(case: Any, ids: dict[str, Iterator[str]]) -> None:
                 place[name] = next(values)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(limit_s(900))
 async def test_no_generated_request_is_answered_otherwise_than_the_document_says(site: Site, sql: Any) -> None:
     """Issue 3: 200 cases per operation, well-formed and broken, with an owner's token: no 5xx, answers as documented.
 
-    `MPESA_SYNC_PROVE_CASES` for more. Red when an answer is not in the document, when a status is not listed, and
+    Red when an answer is not in the document, when a status is not listed, and
     when anything that is sent makes the server fail.
     """
     bar = await add_bar(sql, production=False)
@@ -144,12 +143,12 @@ async def test_no_generated_request_is_answered_otherwise_than_the_document_says
     assert not seen.drifted
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(limit_s(900))
 async def test_no_request_about_alerts_is_answered_otherwise_than_the_document_says(site: Site, sql: Any) -> None:
     """Issue 4, R5.2: the same for what operators ask, with an operator's token."""
     operator = await site.person(sql, operator=True)
     bar = await add_bar(sql)
-    alerts = [str(record["id"]) for record in await sql.fetch(_ALERTS, 4 * CASES)]
+    alerts = [str(record["id"]) for record in await sql.fetch(_ALERTS, 4 * API_CASES)]
     ids = {"bar": repeat(str(bar)), "alert_id": iter(cycle(alerts))}
     answers = await asyncio.to_thread(attack, site.url, operator.headers, ids, OF_ALERTS)
     expect_sound(answers, OF_ALERTS)
@@ -160,6 +159,6 @@ def expect_sound(answers: dict[str, Counter[int]], operations: set[str]) -> None
     assert answers.keys() == operations
     for operation, counted in answers.items():
         print(operation, dict(counted))
-        assert sum(counted.values()) >= CASES, operation
-        assert counted[200] >= CASES // 20, f"{operation}: hardly anything got through"
+        assert sum(counted.values()) >= API_CASES, operation
+        assert counted[200] >= API_CASES // 20, f"{operation}: hardly anything got through"
         assert not any(status >= 500 for status in counted)
