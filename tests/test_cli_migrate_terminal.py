@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +46,17 @@ async def test_many_changes_are_asked_about_twice(
     ended = on_terminal(["migrate"], environment(database_url), typed, asked="[y/N]")
     assert (ended.code, ended.out.count("[y/N]")) == (code, asked)
     assert len(await drifted(sql)) == (60 if code else 0)
+
+
+@pytest.mark.parametrize(("bars", "asked"), [(1100, 2), (1300, 1)])
+async def test_a_plan_is_a_part_of_all_bars(database_url: str, sql: Any, tmp_path: Path, bars: int, asked: int) -> None:
+    """Issue 5, 2: the 5 % and the 1,000 are of all bars that the plan was made of, and not of those that it names."""
+    await sql.execute("insert into bars (name, mpesa_enabled) select 'b', i <= 60 from generate_series(1, $1) i", bars)
+    plan = str(tmp_path / "friday.plan")
+    assert cli("migrate", "--plan-out", plan, url=database_url).code == 2
+    ended = on_terminal(["migrate", "--plan", plan], environment(database_url), "y\n" * asked, asked="[y/N]")
+    assert (ended.code, ended.out.count("[y/N]")) == (0, asked)
+    assert ("These are 5% of all 1,100 bars" in ended.out) is (asked == 2)
 
 
 async def test_few_changes_of_many_bars_are_asked_about_once(database_url: str, sql: Any) -> None:

@@ -184,7 +184,8 @@ class _Command:
             stopped = migration_report.exit_code(planned) not in (ExitCode.OK, ExitCode.DRIFT)
             if stopped:
                 return self._finish(opened, planned)
-            if not await _agreed(opened, planned, mirrors=options.mirror_legacy):
+            bars = planned.report.scanned if self._plan is None else self._plan.header.scanned
+            if not await _agreed(opened, planned, bars=bars, mirrors=options.mirror_legacy):
                 output.note("Nothing was changed.")
                 return ExitCode.DRIFT if planned.report.drifted else ExitCode.OK
         return self._finish(opened, await self._run(opened, options))
@@ -200,9 +201,13 @@ class _Command:
         return finished(opened, run, options=self._options, file=self._file, as_json=self._as_json)
 
 
-async def _agreed(opened: Opened, planned: Run, *, mirrors: bool) -> bool:
-    """Ask a person, having shown what would change; nothing to ask where nothing would."""
-    changes, bars = migration_report.planned_changes(planned), planned.report.scanned
+async def _agreed(opened: Opened, planned: Run, *, bars: int, mirrors: bool) -> bool:
+    """Ask a person, having shown what would change; nothing to ask where nothing would.
+
+    Arguments:
+        bars: how many there are: also where a plan names but a few of them.
+    """
+    changes = migration_report.planned_changes(planned)
     if not changes:
         return True
     async with opened.database.reading() as connection:
