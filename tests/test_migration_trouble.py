@@ -16,7 +16,8 @@ from mpesa_sync.db.pool import connect
 from mpesa_sync.migration import control
 from mpesa_sync.migration.report import Progress, RunState
 from mpesa_sync.migration.throttle import BOUND_S
-from mpesa_sync.refusals import RunUnderWay
+from mpesa_sync.refusals import RunRefused, RunUnderWay
+from mpesa_sync.sync import guards
 from tests.support.clocks import HurriedClock
 from tests.support.faults import until
 from tests.support.migrating import adds_up, drift, drifted, once
@@ -118,3 +119,26 @@ async def test_bars_deleted_between_batches_are_vanished_and_a_new_size_skips_no
     report = resumed.report
     assert (report.state, report.fixed, report.vanished, adds_up(resumed)) == (RunState.DONE, 8, 4, True)
     assert await drifted(sql) == set()
+
+
+async def test_an_undo_that_would_be_fought_by_now_does_not_go_on(database_url: str, sql: Any) -> None:
+    """R2: guards came, or the reconciler repairs, after it was interrupted: refused as at its beginning."""
+    stop = asyncio.Event()
+    await drift(sql, 4)
+    async with connect(database_url, clock=HurriedClock(), reconcile="observe") as database:
+        service = MpesaMigrationService(database)
+        run = await service.run()
+        progress = once("undoing", stop.set, settled=2)
+        undo = await service.undo(run.report.run, RunOptions(batch_size=2), progress=progress, stop=stop)
+        assert (undo.report.state, undo.report.fixed) == (RunState.INTERRUPTED, 2)
+        async with connect(database_url, reconcile="repair") as other:
+            with pytest.raises(RunRefused, match="The reconciler would repair"):
+                await MpesaMigrationService(other).resume(undo.report.run)
+        await guards.install(database)
+        with pytest.raises(RunRefused, match="Guards would heal"):
+            await service.resume(undo.report.run)
+        assert len(await drifted(sql)) == 2, "nothing was written"
+        await guards.remove(database)
+        resumed = await service.resume(undo.report.run)
+    assert (resumed.report.state, resumed.report.fixed, resumed.report.quarantined) == (RunState.DONE, 4, 0)
+    assert len(await drifted(sql)) == 4

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from mpesa_sync.db import candidates, guards, holder, runs, session, transaction
-from mpesa_sync.db.guards import GuardMode, GuardStatus
+from mpesa_sync.db.guards import GuardMode
 from mpesa_sync.db.patience import patiently
 from mpesa_sync.db.pool import Database
 from mpesa_sync.db.runs import StoredRun
@@ -137,7 +137,7 @@ async def taken_over(database: Database, run_id: UUID, changes: dict[str, Any]) 
         changes: options that are given anew, such as the batch size.
     Raises:
         RunNotFound: there is no such run.
-        RunRefused: it is over.
+        RunRefused: it is over, or is an undo that would be fought by now.
         RunUnderWay: its process, or that of another run, works.
     """
     token = uuid4()
@@ -154,6 +154,8 @@ async def taken_over(database: Database, run_id: UUID, changes: dict[str, Any]) 
             raise RunRefused(
                 f"This run is {run.state}: there is nothing left to resume. 'mpesa-sync check' looks again."
             )
+        if run.kind == "undo":
+            await _require_unfought(connection, database)
         if not run.is_active:
             await lease.make_way(connection, token)
         await runs.take_over(
@@ -178,31 +180,33 @@ async def require_undoable(database: Database, run_id: UUID) -> bool:
         RunRefused: it is under way, is itself an undo, or would be fought; says what to do.
     """
 
-    async def ask() -> tuple[StoredRun | None, GuardStatus, Policy]:
+    async def ask() -> StoredRun:
         async with database.reading() as connection:
-            return (
-                await runs.find(connection, run_id),
-                await guards.status(connection),
-                await policy_on(connection, database),
-            )
+            run = await runs.find(connection, run_id)
+            if run is None:
+                raise RunNotFound("There is no run with this id. 'mpesa-sync migrate status' lists them.")
+            if run.kind == "undo":
+                raise RunRefused("This run took another one back. 'mpesa-sync migrate' corrects those bars again.")
+            if run.is_active and not is_left(run):
+                raise RunRefused(f"This run is under way. Stop it first: 'mpesa-sync migrate cancel {run_id}'.")
+            await _require_unfought(connection, database)
+            return run
 
-    run, guarded, policy = await patiently(database, ask)
-    if run is None:
-        raise RunNotFound("There is no run with this id. 'mpesa-sync migrate status' lists them.")
-    if run.kind == "undo":
-        raise RunRefused("This run took another one back. 'mpesa-sync migrate' corrects those bars again.")
-    if run.is_active and not is_left(run):
-        raise RunRefused(f"This run is under way. Stop it first: 'mpesa-sync migrate cancel {run_id}'.")
-    if guarded.mode not in (None, GuardMode.LOG):
+    run = await patiently(database, ask)
+    return msgspec.json.decode(run.options, type=RunOptions).mirror_legacy
+
+
+async def _require_unfought(connection: Any, database: Database) -> None:
+    """Refuse to take back what guards or the reconciler would at once do again; says what to do first."""
+    if (await guards.status(connection)).mode not in (None, GuardMode.LOG):
         raise RunRefused(
             "Guards would heal or refuse what is taken back. Remove them first ('mpesa-sync guard remove'), or have "
             "them log alone ('mpesa-sync guard install --mode log')."
         )
-    if policy is Policy.REPAIR:
+    if await policy_on(connection, database) is Policy.REPAIR:
         raise RunRefused(
             "The reconciler would repair what is taken back. Set MPESA_SYNC_RECONCILE=observe for every program first."
         )
-    return msgspec.json.decode(run.options, type=RunOptions).mirror_legacy
 
 
 async def _locked(connection: Any, run_id: UUID) -> StoredRun:

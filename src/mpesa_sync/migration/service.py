@@ -174,7 +174,7 @@ class MpesaMigrationService:
             batch_size, max_errors: given anew; None keeps what the run was begun with.
             progress, stop: as `run`.
         Raises:
-            RunNotFound, RunRefused: there is no such run, or nothing is left of it.
+            RunNotFound, RunRefused: there is no such run, nothing is left of it, or it is an undo that would be fought.
             RunUnderWay: its process works, or that of another run.
         """
         given = {"batch_size": batch_size, "max_errors": max_errors}
