@@ -103,6 +103,24 @@ async def test_nothing_is_done_without_an_answer(guarded_url: str, guarded_sql: 
     assert wrong.code == 64
 
 
+async def test_mode_log_promises_no_more_than_it_keeps(platform_url: str, platform: Any) -> None:
+    """G2: what disagrees is written down and left, so it is not said that none will drift."""
+    bar = await add_bar(platform, mpesa_enabled=False)
+    clean = cli("guard", "install", "--mode", "log", "--yes", url=platform_url)
+    assert (clean.code, clean.out.splitlines()) == (
+        0,
+        [
+            "Guards are on, mode log.",
+            "All bars are in sync, and a direct write that disagrees is written down, and left.",
+        ],
+    )
+    await platform.execute("update public.bars set mpesa_enabled = true")
+    assert await drifted(platform) == [bar]
+    again = cli("guard", "install", "--mode", "log", "--yes", url=platform_url)
+    assert (again.code, "guards keep the rest" in again.out) == (2, False)
+    assert again.out.splitlines()[-1].endswith("direct writes that disagree are written down, and left.")
+
+
 async def test_uninstall_takes_the_guards_along(guarded_url: str, guarded_sql: Any) -> None:
     """Spec 1: one command removes what is ours; nothing in public refers to it any more."""
     assert cli("db", "uninstall", "--yes", url=guarded_url).code == 0

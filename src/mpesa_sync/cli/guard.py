@@ -36,6 +36,7 @@ _NOTICES: Final = (
 _REMOVES: Final = (
     "This removes the triggers from public.bars and public.mpesa_credentials, and the record of what they met."
 )
+_HOLDS: Final = "no committed state is drifted from now on."
 _LAST: Final = 5
 _INDENT: Final = 11
 
@@ -143,12 +144,15 @@ def report_installed(installed: Installed) -> ExitCode:
     """Print how the guards stand after their installation and its first check; return the exit code."""
     mode = installed.status.mode
     output.result(f"Guards are on, mode {mode}{'' if installed.changed else ', as before'}.", "green")
+    lets_be = mode is GuardMode.LOG
     if not installed.drifted:
-        output.result("All bars are in sync, and no committed state is drifted from now on.", "green")
+        since = "a direct write that disagrees is written down, and left." if lets_be else _HOLDS
+        output.result(f"All bars are in sync, and {since}", "green")
         return ExitCode.OK
     output.result(f"{output.count(len(installed.drifted), 'bar')} had drifted before, and still are.", "yellow")
     output.results(f"  {bar_id}" for bar_id in installed.drifted[:_LAST])
-    output.result("Run 'mpesa-sync migrate' to correct them; guards keep the rest.")
+    rest = "direct writes that disagree are written down, and left." if lets_be else "guards keep the rest."
+    output.result(f"Run 'mpesa-sync migrate' to correct them; {rest}")
     return ExitCode.DRIFT
 
 

@@ -30,8 +30,8 @@ _CHUNK: Final = 5_000
 class Installed:
     """What `install` did. `changed`: anything at all; `drifted`: the bars that had drifted before, and still are.
 
-    From a first check that finds none on, no committed state is drifted (G5). `drifted` is empty where only notices
-    were asked for, and no check was made.
+    From a first check that finds none on, no committed state is drifted (G5); in mode log direct writes still make
+    drift. `drifted` is empty where only notices were asked for, and no check was made.
     """
 
     changed: bool
