@@ -134,6 +134,18 @@ def test_every_ending_has_words_and_a_next_command(capsys: pytest.CaptureFixture
         assert all(len(line) <= 80 for line in lines), lines
 
 
+@pytest.mark.parametrize(
+    ("is_kept", "where"), [(True, "'mpesa-sync migrate quarantine list --json'"), (False, "--report FILE")]
+)
+def test_the_rest_of_a_long_list_is_where_it_says(
+    capsys: pytest.CaptureFixture[str], is_kept: bool, where: str
+) -> None:
+    """Issue 5, 6: what a dry run would set aside stands in no quarantine, so that it is not sent there for the rest."""
+    records = [Quarantined(bar_id=UUID(int=at), code="stale_authority", message="No.") for at in range(21)]
+    migration_report.show(run_of(dry_run=not is_kept, is_kept=is_kept, quarantined=21, records=records))
+    assert f"… and 1 more; {where} has all of them." in " ".join(capsys.readouterr().out.split())
+
+
 def test_an_undo_that_failed_is_not_sent_to_the_quarantine() -> None:
     """R2: a retry of the quarantine corrects bars; what could not be taken back is taken back by another undo."""
     record = Quarantined(bar_id=UUID(int=1), code="constraint_refused", message="No.", sqlstate="23514")

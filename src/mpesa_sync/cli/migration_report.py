@@ -74,7 +74,7 @@ def show(run: Run) -> None:
     output.result()
     output.results(_counts(run))
     _show_warnings(run)
-    _show_quarantined(run.records)
+    _show_quarantined(run)
     output.result()
     output.results(output.labelled("Next: ", _next(run), indent=6))
 
@@ -208,7 +208,8 @@ def _show_warnings(run: Run) -> None:
         output.results(output.labelled(f"  {number:>7,}  ", f"{name}: {WARNINGS[BarWarning(name)].meaning}"))
 
 
-def _show_quarantined(records: list[Quarantined]) -> None:
+def _show_quarantined(run: Run) -> None:
+    records = run.records
     if not records:
         return
     output.result()
@@ -218,7 +219,8 @@ def _show_quarantined(records: list[Quarantined]) -> None:
         output.result(f"  {record.bar_id}  {_cause(record)}{tried}")
         output.results(output.labelled("", record.message, indent=4))
     if len(records) > LISTED:
-        more = f"… and {len(records) - LISTED:,} more; 'mpesa-sync migrate quarantine list --json' has all of them."
+        rest = "'mpesa-sync migrate quarantine list --json'" if run.is_kept else "--report FILE"
+        more = f"… and {len(records) - LISTED:,} more; {rest} has all of them."
         output.results(output.labelled("", more, indent=2))
         causes = Counter(map(_cause, records)).most_common()
         shown = [f"{number:,} × {cause}" for cause, number in causes[:CAUSES]]
