@@ -144,9 +144,9 @@ def test_percentages_never_pass_100_and_reach_it_only_at_the_end() -> None:
     assert "3 of 3 bars (100 %)" in progress.line(moment(5, 3), 1.0)
 
 
-def test_plain_lines_come_at_1_5_then_every_30_seconds() -> None:
-    """Spec 6: 1 s, 5 s, then every 30 s."""
-    assert list(islice(progress._due_times(), 5)) == [1.0, 5.0, 35.0, 65.0, 95.0]
+def test_plain_lines_come_at_1_5_30_then_every_30_seconds() -> None:
+    """Issue 5, 6: 1 s, 5 s, 30 s, and so on."""
+    assert list(islice(progress._due_times(), 5)) == [1.0, 5.0, 30.0, 60.0, 90.0]
 
 
 # --- signals

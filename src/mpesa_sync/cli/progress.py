@@ -22,7 +22,7 @@ __all__ = ["drawn", "line", "on_a_terminal", "percent", "shown"]
 
 FIRST_LINES_S: Final = (1.0, 5.0)
 LINES_EVERY_S: Final = 30.0
-"""When plain lines come: after 1 s, after 5 s, then every 30 s."""
+"""When plain lines come: after 1 s, 5 s, 30 s, and every 30 s from there."""
 REDRAWN_PER_S: Final = 5
 _BAR_WIDTH: Final = 20
 _LEAST_WIDTH_WITH_BAR: Final = 100
@@ -125,7 +125,7 @@ async def _tick(latest: list[Moment]) -> None:
 
 def _due_times() -> Iterator[float]:
     yield from FIRST_LINES_S
-    due_s = FIRST_LINES_S[-1]
+    due_s = 0.0
     while True:
         due_s += LINES_EVERY_S
         yield due_s
