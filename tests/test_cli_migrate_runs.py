@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.cli import cli, environment
 from tests.support.faults import until
-from tests.support.migrate_cli import add_drift, counts, drifted, refuse, slow_down
+from tests.support.migrate_cli import OUTCOMES, add_drift, counts, drifted, refuse, slow_down
 from tests.support.observer import database_hash
 from tests.support.venues import add_bar
 
@@ -55,7 +55,9 @@ async def test_a_run_that_was_killed_is_resumed_at_once(database_url: str, sql: 
         await process.wait()
     await sql.execute("drop trigger slow on public.bars")
     shown = cli("migrate", "status", "--json", url=database_url)
-    assert [one["state"] for one in json.loads(shown.out)["runs"]] == ["interrupted"]
+    (one,) = json.loads(shown.out)["runs"]
+    assert (one["state"], one["report"]["state"]) == ("interrupted", "interrupted")
+    assert one["report"]["drifted"] == sum(one["report"][name] for name in OUTCOMES) == 15
     assert f"Go on: mpesa-sync migrate resume {run}" in cli("migrate", "status", run[:8], url=database_url).out
     resumed = cli("migrate", "resume", run[:8], "--json", "--batch-size", "3", url=database_url)
     assert resumed.code == 0, resumed.err

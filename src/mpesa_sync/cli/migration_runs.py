@@ -252,18 +252,20 @@ async def _tell_end(opened: Opened, run_id: UUID, asked: str) -> ExitCode:
 
 
 def _document(run: StoredRun) -> RunDocument:
+    report = _report(run)
+    report.state, report.deferred = control.state_of(run), report.drifted - report.settled
     return RunDocument(
         run=run.id,
         kind=run.kind,
         of_run=run.of_run,
-        state=control.state_of(run).value,
+        state=report.state.value,
         actor=run.actor,
         reason=run.reason,
         started_at=run.started_at,
         finished_at=run.finished_at,
         limit=run.stopped_by,
         fault=run.fault,
-        report=_report(run),
+        report=report,
     )
 
 
