@@ -136,6 +136,9 @@ async def test_the_quarantine_is_listed_and_retried(database_url: str, sql: Any)
     assert (record["bar_id"], record["sqlstate"], record["attempts"]) == (str(stuck), "P0001", 1)
     assert cli("migrate", "quarantine", "retry", url=database_url).code == 64
     assert cli("migrate", "quarantine", "retry", "--yes", url=database_url).code == 3
+    seen = await sql.fetchrow("select first_seen, last_seen from mpesa_sync.migration_quarantine")
+    said = f"attempts: 2, since {seen[0]:%Y-%m-%d %H:%M} UTC, last {seen[1]:%Y-%m-%d %H:%M}\n"
+    assert said in cli("migrate", "quarantine", "list", url=database_url).out
     await sql.execute("drop trigger poison on public.bars")
     retried = cli("migrate", "quarantine", "retry", "--yes", "--json", url=database_url)
     assert (retried.code, counts(retried)["fixed"]) == (0, 1), retried.err

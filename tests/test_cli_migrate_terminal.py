@@ -73,6 +73,23 @@ async def test_yes_answers_every_question_on_a_terminal(database_url: str, sql: 
     assert "[y/N]" not in on_terminal(["migrate"], environment(database_url)).out
 
 
+async def test_a_retry_of_the_quarantine_asks(database_url: str, sql: Any) -> None:
+    """Spec 6: `--yes` answers every question, so there is one; a no changes nothing, an empty quarantine asks none."""
+    await add_drift(sql, exposed=2)
+    retry = ["migrate", "quarantine", "retry"]
+    assert "[y/N]" not in on_terminal(retry, environment(database_url)).out
+    await sql.execute("alter table bars add constraint shown check (mpesa_enabled)")
+    assert cli("migrate", "--yes", url=database_url).code == 3
+    await sql.execute("alter table bars drop constraint shown")
+    before = await database_hash(sql)
+    refused = on_terminal(retry, environment(database_url), "n\n", asked="[y/N]")
+    assert (refused.code, "Would try 2 bars of the quarantine" in refused.out) == (3, True)
+    assert await database_hash(sql) == before
+    assert on_terminal(retry, environment(database_url), "y\n", asked="[y/N]").code == 0
+    assert await drifted(sql) == []
+    assert "--dry-run" not in cli(*retry, url=database_url).err
+
+
 async def test_a_schema_that_would_be_made_is_asked_about(platform_url: str) -> None:
     """R2: nothing is installed unasked, and nothing where no bar has drifted."""
     installed = "select to_regnamespace('mpesa_sync') is not null"

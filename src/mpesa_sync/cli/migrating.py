@@ -23,6 +23,10 @@ from mpesa_sync.migration.report import Progress, Run, RunReport, RunState
 NO_TERMINAL: Final = (
     "Error: this writes, and there is no terminal to ask on. Give --yes to migrate, or --dry-run to look first."
 )
+NO_TERMINAL_TO_RETRY: Final = (
+    "Error: this writes, and there is no terminal to ask on. Give --yes to retry; "
+    "'mpesa-sync migrate quarantine list' shows what it is about."
+)
 _FINISHING: Final = "Finishing the batch in hand; Ctrl-C again stops at once."
 
 BatchSize = Annotated[

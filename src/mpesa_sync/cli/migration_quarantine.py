@@ -10,10 +10,10 @@ import msgspec
 import typer
 
 from mpesa_sync.bootstrap import Opened
-from mpesa_sync.cli import output, report_file
+from mpesa_sync.cli import output, prompt, report_file
 from mpesa_sync.cli.exit_codes import ExitCode
 from mpesa_sync.cli.migrating import (
-    NO_TERMINAL,
+    NO_TERMINAL_TO_RETRY,
     Actor,
     AsJsonLine,
     AuthorityChoice,
@@ -135,13 +135,16 @@ def retry(
         mirror_legacy=mirror_legacy,
     ).checked()
     if not (yes or has_terminal()):
-        output.note(NO_TERMINAL, "red")
+        output.note(NO_TERMINAL_TO_RETRY, "red")
         return ExitCode.USAGE
     with report_file.reserved(report) as file:
 
         async def work(opened: Opened) -> ExitCode:
             run_id = await _run_of(opened, run)
             service = MpesaMigrationService(opened.database)
+            if not (yes or await _agreed(opened, run_id)):
+                output.note("Nothing was changed.")
+                return ExitCode.QUARANTINED
             ended = await carried_out(
                 lambda tell, stop: service.retry_quarantined(options, run_id=run_id, progress=tell, stop=stop),
                 reads_only=False,
@@ -155,6 +158,16 @@ async def _run_of(opened: Opened, text: str | None) -> UUID | None:
     async with opened.database.reading() as connection:
         await require_installed(connection)
     return None if text is None else (await control.named(opened.database, text)).id
+
+
+async def _agreed(opened: Opened, run_id: UUID | None) -> bool:
+    """Ask a person, having said how many bars it is about; nothing to ask where it is about none."""
+    async with opened.database.reading() as connection:
+        bars = await quarantine.count(connection, run_id=run_id)
+    if not bars:
+        return True
+    output.note(f"Would try {output.count(bars, 'bar')} of the quarantine once more; credentials stay as they are.")
+    return await prompt.asked("Go on? [y/N] ")
 
 
 async def _first(opened: Opened, run_id: UUID | None, most: int) -> list[SetAside]:
@@ -186,7 +199,10 @@ def _document(one: SetAside) -> QuarantinedBar:
 
 def _lines(one: SetAside) -> list[str]:
     state = f"SQLSTATE {one.sqlstate}" if one.sqlstate else one.code
+    seen = f"since {one.first_seen:%Y-%m-%d %H:%M} UTC"
+    if one.last_seen != one.first_seen:
+        seen += f", last {one.last_seen:%Y-%m-%d %H:%M}"
     return [
-        f"{one.bar_id}  {state}, attempts: {one.attempts}, since {one.first_seen:%Y-%m-%d %H:%M} UTC",
+        f"{one.bar_id}  {state}, attempts: {one.attempts}, {seen}",
         *output.labelled("", one.message, indent=4),
     ]
