@@ -198,8 +198,14 @@ async def test_our_schema_is_made_when_absent_and_said_so(platform_url: str) -> 
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
-        ("alter table public.bars drop column mpesa_enabled", "bars.mpesa_enabled is missing"),
-        ("drop table public.mpesa_credentials", "mpesa_credentials is missing"),
+        (
+            "alter table public.bars drop column mpesa_enabled",
+            r"bars.mpesa_enabled is missing \(the platform's is boolean\)",
+        ),
+        (
+            "drop table public.mpesa_credentials",
+            r"mpesa_credentials is missing \(the platform's has id uuid, tenant_id uuid, environment text, ",
+        ),
         ("alter table public.mpesa_credentials alter is_active type text", "mpesa_credentials.is_active is text"),
     ],
 )

@@ -131,8 +131,7 @@ def _must_create(found: Shape, *, asked: bool) -> bool:
             f"This database has {names(there)}, and {names(absent)} is missing. Nothing was changed. Both are "
             "needed to attach; is it the right database?"
         )
-    faults = [f"{name} is missing" for name in found.missing()] + found.odd()
-    if faults:
+    if faults := found.faults():
         raise SchemaError(f"The platform's tables do not fit: {'; '.join(faults)}. Nothing was changed.")
     return False
 

@@ -85,6 +85,10 @@ class Shape:
             if column in have and have[column].partition("(")[0] not in types
         ]
 
+    def faults(self) -> list[str]:
+        """Return what is missing or odd, in words, each with what the platform has there."""
+        return [f"{name} is missing (the platform's {_looks(name)})" for name in self.missing()] + self.odd()
+
     def optional(self) -> dict[str, bool]:
         """Return every optional table and column, and whether it is there."""
         found = {table: table in self.tables for table in OPTIONAL_TABLES}
@@ -103,6 +107,15 @@ class Shape:
         return "payment_mpesa_enabled" in self.tables.get("bars", {})
 
 
+def _looks(name: str) -> str:
+    """Return what a table or column of the platform is like: `is boolean`, `has id uuid, tenant_id uuid`."""
+    table, _, column = name.partition(".")
+    columns = REQUIRED[table]
+    if column:
+        return f"is {' or '.join(columns[column])}"
+    return f"has {', '.join(f'{one} {types[0]}' for one, types in columns.items())}"
+
+
 async def inspect(connection: Any) -> Shape:
     """Return the shape of the platform's tables; reads only."""
     names = [*REQUIRED, *OPTIONAL_TABLES]
@@ -119,8 +132,7 @@ async def require(connection: Any) -> Shape:
         SchemaError: names every table and column that is missing or odd.
     """
     shape = await inspect(connection)
-    faults = [f"{name} is missing" for name in shape.missing()] + shape.odd()
-    if faults:
+    if faults := shape.faults():
         raise SchemaError(
             "This database does not look like the platform's: "
             + "; ".join(faults)
