@@ -17,7 +17,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     Arguments:
         dry_run: find and report, in READ ONLY transactions; nothing is written.
-        batch_size: bars in one transaction, 1 to 5000. None: 1000 at first, then as many as take about 150 ms.
+        batch_size: bars in one transaction, 1 to 5000. None: 50 at first, then as many as take about 150 ms.
         max_changes: refuse, before anything is written, where more bars are to be corrected. None: no limit.
         max_errors: stop once more records than this are quarantined. None: never stop for them (R2.4).
         actor: who runs it, for the journal: 1 to 200 characters.
