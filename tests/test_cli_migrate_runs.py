@@ -121,6 +121,8 @@ async def test_a_plan_is_written_looked_at_and_applied(database_url: str, sql: A
     assert "Next: 'mpesa-sync migrate' corrects what is outside of the plan." in applied.out
     again = cli("migrate", "--plan", str(plan), "--yes", "--json", url=database_url)
     assert (counts(again)["already_consistent"], counts(again)["outside"]) == (3, 1)
+    nothing = cli("migrate", "--plan", str(plan), "--dry-run", "--json", url=database_url)
+    assert (nothing.code, counts(nothing)["drifted"]) == (0, 0)
     assert await drifted(sql) == [later]
     assert cli("migrate", "--plan", str(plan), "--plan-out", "x", url=database_url).code == 64
 

@@ -32,6 +32,17 @@ async def test_a_plan_is_applied_and_nothing_outside_of_it(hurried: Database, sq
     assert await drifted(sql) == set(outside)
 
 
+async def test_a_dry_run_of_a_plan_says_what_is_left_of_it(hurried: Database, sql: Any) -> None:
+    """Spec 6: what somebody has put right since is in sync; what is drifted the other way by now is drifted still."""
+    right, other_way, left = await drift(sql, 3)
+    await sql.execute("update public.bars set mpesa_enabled = true where id = any($1::uuid[])", [right, other_way])
+    await sql.execute("update public.mpesa_credentials set is_active = false where tenant_id = $1", other_way)
+    plan = [(bar, True) for bar in sorted((right, other_way, left))]
+    run = await MpesaMigrationService(hurried).run(RunOptions(dry_run=True), plan=plan)
+    assert (run.report.scanned, run.report.consistent, run.report.deferred, adds_up(run)) == (3, 1, 2, True)
+    assert await drifted(sql) == {other_way, left}
+
+
 async def test_a_planned_run_that_is_resumed_stays_within_its_plan(hurried: Database, sql: Any) -> None:
     """R2: its verification, too, writes nothing outside."""
     planned, outside = await drift(sql, 4), await drift(sql, 2)

@@ -94,6 +94,18 @@ class Scope(ABC):
         """Return which of these bars the run may correct."""
         return set(bar_ids)
 
+    async def _drifted_of(self, bar_ids: Sequence[UUID]) -> dict[UUID, bool]:
+        """Return which of these bars are drifted now, with their authority."""
+
+        async def ask(chunk: Sequence[UUID]) -> list[tuple[UUID, bool]]:
+            async with self._db.reading() as connection:
+                return await detection.still_drifted(connection, chunk, with_legacy=self._mirrors)
+
+        found: dict[UUID, bool] = {}
+        for start in range(0, len(bar_ids), _CHUNK):
+            found.update(await patiently(self._db, partial(ask, bar_ids[start : start + _CHUNK])))
+        return found
+
     def _directed(self, look: Look, authorities: Sequence[bool]) -> Look:
         """Return a look with its drift by direction, where that is known: no bar is in it for the older flag alone."""
         if not self._mirrors:
@@ -156,19 +168,32 @@ class PlannedBars(Scope):
 
     Arguments:
         pairs: bars with the authority that the plan has seen.
+        dry_run: nothing will decide about them, so they are looked at here.
     """
 
     is_bound = True
 
-    def __init__(self, database: Database, pairs: Iterable[tuple[UUID, bool]], *, mirrors: bool = False) -> None:
+    def __init__(
+        self,
+        database: Database,
+        pairs: Iterable[tuple[UUID, bool]],
+        *,
+        dry_run: bool = False,
+        mirrors: bool = False,
+    ) -> None:
         super().__init__(database, mirrors=mirrors)
         self._planned = Candidates(pairs)
+        self._dry_run = dry_run
 
     async def look(self, *, accept_stale_authority: bool) -> Look:
-        """Return the plan: each of its bars is decided anew under its locks."""
+        """Return the plan: each of its bars is decided anew under its locks, or, in a dry run, as it is now."""
+        left = self._planned
+        if self._dry_run:
+            drifted = await self._drifted_of([bar_id for bar_id, _, _ in left])
+            left = Candidates((bar_id, seen) for bar_id, seen, _ in left if bar_id in drifted)
         return self._directed(
-            Look(scanned=len(self._planned), consistent=0, candidates=self._planned),
-            [authority for _, authority, _ in self._planned],
+            Look(scanned=len(self._planned), consistent=len(self._planned) - len(left), candidates=left),
+            [authority for _, authority, _ in left],
         )
 
     async def _ours(self, bar_ids: Sequence[UUID]) -> Collection[UUID]:
@@ -195,14 +220,7 @@ class ChosenBars(Scope):
 
     async def look(self, *, accept_stale_authority: bool) -> Look:
         """Return which of them are drifted; the others are at rest."""
-
-        async def ask(chunk: Sequence[UUID]) -> list[tuple[UUID, bool]]:
-            async with self._db.reading() as connection:
-                return await detection.still_drifted(connection, chunk, with_legacy=self._mirrors)
-
-        found: dict[UUID, bool] = {}
-        for start in range(0, len(self._bar_ids), _CHUNK):
-            found.update(await patiently(self._db, partial(ask, self._bar_ids[start : start + _CHUNK])))
+        found = await self._drifted_of(self._bar_ids)
         look = Look(
             scanned=len(self._bar_ids),
             consistent=len(self._bar_ids) - len(found),

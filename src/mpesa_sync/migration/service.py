@@ -139,7 +139,11 @@ class MpesaMigrationService:
         """
         options = (options or RunOptions()).checked()
         mirrors = options.mirror_legacy
-        scope = AllBars(self._db, mirrors=mirrors) if plan is None else PlannedBars(self._db, plan, mirrors=mirrors)
+        scope = (
+            AllBars(self._db, mirrors=mirrors)
+            if plan is None
+            else PlannedBars(self._db, plan, dry_run=options.dry_run, mirrors=mirrors)
+        )
         return await self._new(scope, options, progress, stop)
 
     async def plan(
