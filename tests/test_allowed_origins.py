@@ -33,6 +33,7 @@ UNLISTED: Final = (
     "https://venue.example/",
     "http://127.0.0.1:5001",
     "null",
+    "http://[",
     "*",
     "",
 )

@@ -17,6 +17,32 @@ from tests.support.pages import facts, row
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 ALL = ("mpesa", "card", "cash")
+_ENDED_WHILE_IT_POLLS = """async () => {
+  const { watch } = await import("/static/live.js");
+  const turn = () => new Promise((done) => { const { port1, port2 } = new MessageChannel();
+    port1.onmessage = done; port2.postMessage(0); });
+  const after = { told: [], asked: 0, timers: 0 };
+  let isOver = false, answer;
+  const [wait, open] = [setTimeout, EventSource];
+  Math.random = () => 0;
+  EventSource = class {
+    constructor() { if (isOver) after.asked += 1; }
+    addEventListener(name, act) { if (name === "error") queueMicrotask(act); }
+    close() {}
+  };
+  fetch = () => new Promise((done) => (answer = done));
+  setTimeout = (...args) => { if (isOver) after.timers += 1; return wait(...args); };
+  const tell = (what) => isOver && after.told.push(what);
+  const stop = watch({ url: "/x", version: "e:7", onOffer: tell, onState: tell });
+  while (!answer) await turn();
+  stop();
+  isOver = true;
+  answer({ status: 200, ok: true, headers: new Headers(), json: async () => ({ methods: [], version: "e:8" }) });
+  await turn();
+  setTimeout = wait;
+  EventSource = open;
+  return after;
+}"""
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -167,6 +193,12 @@ async def test_where_no_stream_comes_through_the_page_polls(chromium: Browser, f
     await page.clock.fast_forward(15_000)
     await until_state(page, "live")
     await page.close()
+
+
+async def test_a_watch_that_is_ended_while_it_polls_is_over(page: Page) -> None:
+    """What had been asked when it was ended is not told any more, and nothing is asked or waited for again."""
+    after = await page.evaluate(_ENDED_WHILE_IT_POLLS)
+    assert after == {"told": [], "asked": 0, "timers": 0}
 
 
 async def test_forty_seconds_of_silence_withdraw_mpesa(chromium: Browser, feed: FakeFeed) -> None:

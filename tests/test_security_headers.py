@@ -96,6 +96,7 @@ async def carries(site: Site, status: int, method: str, path: str, headers: dict
     assert found["referrer-policy"] == "same-origin"
     assert found["x-frame-options"] == "DENY"
     assert "server" not in found
+    assert found.get("content-type", "").count("charset") <= 1, path
     if status != 303 and (path.startswith(("/staff", "/menu")) or status >= 400):
         assert "no-store" in found["cache-control"], path
 

@@ -17,6 +17,7 @@ from mpesa_sync.web.context import Context
 from mpesa_sync.web.cors import AllowedOrigins
 from mpesa_sync.web.customer import drop_in, menu, payment_intents, payment_methods
 from mpesa_sync.web.forwarded import Forwarded
+from mpesa_sync.web.heads import Heads
 from mpesa_sync.web.operator import alerts, fleet
 from mpesa_sync.web.operator.fleet_counts import StoredCounts
 from mpesa_sync.web.security import SecurityHeaders
@@ -49,7 +50,7 @@ def create_app(
         logging_config=None,
         state=state,
     )
-    answering: Any = AllowedOrigins(StreamsFirst(app, context.hub), context.allowed_origins)
+    answering: Any = AllowedOrigins(StreamsFirst(Heads(app), context.hub), context.allowed_origins)
     if context.trusted_proxies:
         answering = Forwarded(answering, context.trusted_proxies)
     return SecurityHeaders(answering, framed=framed)

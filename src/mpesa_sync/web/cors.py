@@ -79,7 +79,10 @@ def is_listed(connection: ASGIConnection[Any, Any, Any, Any]) -> bool:
 
 def is_own(origin: str, host: str) -> bool:
     """Return whether an origin is this very site, which the browser asked for under the name `host`."""
-    return urlsplit(origin).netloc.lower() == host.lower()
+    try:
+        return urlsplit(origin).netloc.lower() == host.lower()
+    except ValueError:  # brackets that hold no address: no browser sends that
+        return False
 
 
 async def _refuse(send: Any) -> None:

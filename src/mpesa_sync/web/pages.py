@@ -20,7 +20,7 @@ from mpesa_sync.web.operator_texts import text as operator_text
 from mpesa_sync.web.texts import TEXTS, text
 from mpesa_sync.web.views import plain
 
-_TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
+_TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 _IMPORT: Final = re.compile(r'(?<=from "\./)[a-z]+\.js(?=")')
 
 

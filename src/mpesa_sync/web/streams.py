@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from mpesa_sync.live.hub import Hub
-from mpesa_sync.live.stream import serve_stream
+from mpesa_sync.live.stream import HEADERS, serve_stream
 from mpesa_sync.web.problems import encoded
 
 WIRE: Final = "mpesa_sync.wire"
@@ -32,7 +32,9 @@ class StreamsFirst:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve a stream, or hand the request on."""
-        path = _PATH.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] == "GET" else None
+        path = (
+            _PATH.fullmatch(scope["path"]) if scope["type"] == "http" and scope["method"] in ("GET", "HEAD") else None
+        )
         if path is None:
             await self._app(scope, receive, send)
             return
@@ -40,6 +42,10 @@ class StreamsFirst:
             bar_id = await self._hub.resolve(path[1])
         except Exception:  # noqa: BLE001 - whatever it is, the framework's route meets it too, and answers in our words
             await self._app(scope, receive, send)
+            return
+        if scope["method"] == "HEAD":
+            await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
         await serve_stream(
             self._hub,

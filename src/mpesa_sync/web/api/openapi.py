@@ -21,6 +21,7 @@ from litestar.openapi.spec import (
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 
 from mpesa_sync.domain import payments
+from mpesa_sync.web import auth
 from mpesa_sync.web.api import idempotency, preconditions
 from mpesa_sync.web.api.settings_body import MAX_TEXT
 from mpesa_sync.web.problems import PROBLEM_JSON, Problem
@@ -78,9 +79,10 @@ def config() -> OpenAPIConfig:
                 "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
                 "session": SecurityScheme(
                     type="apiKey",
-                    name="mpesa_sync_session",
+                    name=f"{auth.HOST_PREFIX}{auth.COOKIE}",
                     security_scheme_in="cookie",
-                    description="Requests that change something need the header X-CSRF-Token as well.",
+                    description=f"Over plain http its name is `{auth.COOKIE}`. Requests that change something need the "
+                    "header X-CSRF-Token as well.",
                 ),
             }
         ),

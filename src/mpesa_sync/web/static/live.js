@@ -34,18 +34,19 @@ export function watch({ url, version, onOffer, onState }) {
   let source = null;
   let heard = Date.now(); // when the last bytes came
   let failures = 0;
+  let isEnded = false; // by who called: nothing is told, asked or waited for any more
   let isClosed = false; // said by the stream just before the answer that it belongs to
   let frames = 0; // answers taken from the stream: a poll that began before one of them is late
   let timers = {};
 
   function say(next) {
-    if (next !== state) onState((state = next));
+    if (!isEnded && next !== state) onState((state = next));
   }
   const confirmed = () => state === "live" || state === "polling" || state === "reconnecting";
 
   function later(name, ms, act) {
     clearTimeout(timers[name]);
-    timers[name] = setTimeout(act, ms);
+    if (!isEnded) timers[name] = setTimeout(act, ms);
   }
   function listened() {
     heard = Date.now();
@@ -56,7 +57,7 @@ export function watch({ url, version, onOffer, onState }) {
     later("retry", 0, connect);
   }
   function take(offer) {
-    if (!mayFollow(version, offer.version)) return;
+    if (isEnded || !mayFollow(version, offer.version)) return;
     version = offer.version;
     onOffer(offer);
   }
@@ -163,6 +164,7 @@ export function watch({ url, version, onOffer, onState }) {
   listened();
   connect();
   return () => {
+    isEnded = true;
     shut();
     Object.values(timers).forEach(clearTimeout);
     removeEventListener("online", onOnline);
