@@ -16,7 +16,6 @@ import httpx
 import pytest
 
 from mpesa_sync.demo.proxy import TcpProxy
-from mpesa_sync.identity.tokens import Tokens
 from tests.prove.figures import SOAK_S
 from tests.support import databases
 from tests.support.cli import cli, environment
@@ -26,7 +25,7 @@ from tests.support.observer import see_all
 from tests.support.processes import KEYED, serving_pids
 from tests.support.programs import Program
 from tests.support.serving import Served, served
-from tests.support.soak import Gate, OldProgram, Staff, held, watch
+from tests.support.soak import Gate, OldProgram, Staff, held, owner_of, watch
 from tests.support.stream_clients import Clients, open_clients
 from tests.support.venues import add_bar
 from tests.support.web import JWT_SECRET
@@ -44,8 +43,6 @@ _PAUSE_S: Final = 1.5
 """Between two faults: long enough that work goes on in between."""
 _MORE_MEMORY: Final = 24 * 2**20
 _MORE_FILES: Final = 4
-_ADD_OWNER: Final = "insert into mpesa_sync.accounts (name, password_hash) values ('soak', '!') returning id"
-_MEMBER: Final = "insert into mpesa_sync.memberships (account_id, bar_id, role) values ($1, $2, 'owner')"
 _JOURNALLED: Final = "select count(*) from mpesa_sync.migration_journal"
 _END: Final = """
 select count(pg_terminate_backend(pid)) from pg_stat_activity
@@ -176,11 +173,7 @@ async def test_everybody_at_work_through_one_fault_after_the_other(
     sql, url = guarded_sql, guarded_url
     shared = [await add_bar(sql, sandbox=False, production=False) for _ in range(BARS)]
     own = [await add_bar(sql, production=False) for _ in range(STAFF)]
-    owner = await sql.fetchval(_ADD_OWNER)
-    for bar in own:
-        await sql.execute(_MEMBER, owner, bar)
-    tokens = Tokens(JWT_SECRET, issuer=None, audience="authenticated")
-    headers = {"authorization": f"Bearer {tokens.mint(owner, int(SOAK_S) + 900).reveal()}"}
+    headers = await owner_of(sql, own, lasts_s=SOAK_S + 900)
     variables = {**_OBSERVING, "MPESA_SYNC_JWT_SECRET": JWT_SECRET.reveal()}
     async with (
         TcpProxy.before(url) as proxy,

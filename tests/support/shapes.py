@@ -33,7 +33,7 @@ create table public.mpesa_credentials (
 );
 """
 _OLDER_DEFAULT: Final = "alter table public.bars alter column mpesa_enabled set default true"
-_LEGACY_FLAG: Final = "alter table public.bars add column payment_mpesa_enabled boolean"
+LEGACY_FLAG: Final = "alter table public.bars add column payment_mpesa_enabled boolean"
 _SECRETS_IN_BARS: Final = """
 alter table public.bars
   add column mpesa_business_shortcode varchar(20), add column mpesa_consumer_key_encrypted text,
@@ -42,11 +42,11 @@ alter table public.bars
   add column mpesa_last_test_at timestamptz,
   add column mpesa_test_status varchar(20) check (mpesa_test_status in ('pending', 'success', 'failed'))
 """
-_ONE_METHOD: Final = """
+ONE_METHOD: Final = """
 alter table public.bars add constraint one_method check (
   coalesce(mpesa_enabled, false) or coalesce(payment_card_enabled, false) or coalesce(payment_cash_enabled, false))
 """
-_FOREIGN_TRIGGER: Final = """
+FOREIGN_TRIGGER: Final = """
 alter table public.bars add column mpesa_setup_completed boolean, add column seen_on integer not null default 0;
 create function public.on_mpesa() returns trigger language plpgsql as $$
 begin
@@ -98,10 +98,10 @@ SHAPES: Final = (
     Shape("usual"),
     Shape("older default", _OLDER_DEFAULT),
     Shape("two tables and nothing else", is_bare=True),
-    Shape("legacy flag", _LEGACY_FLAG),
+    Shape("legacy flag", LEGACY_FLAG),
     Shape("secrets in bars", _SECRETS_IN_BARS, stale=1),
-    Shape("one method at least", _ONE_METHOD, refused=1),
-    Shape("foreign trigger", _FOREIGN_TRIGGER),
+    Shape("one method at least", ONE_METHOD, refused=1),
+    Shape("foreign trigger", FOREIGN_TRIGGER),
     Shape("required callback", _CALLBACK),
     Shape("secrets as text", _TEXT_SECRETS),
     Shape("row level security", _ROW_SECURITY, is_owned=True),

@@ -14,11 +14,13 @@ import asyncpg
 import httpx
 
 from mpesa_sync.crypto.cipher import open_stored
+from mpesa_sync.identity.tokens import Tokens
 from tests.support.crowds import LEGAL
 from tests.support.databases import plain
 from tests.support.guarding import drifted
 from tests.support.observer import see
 from tests.support.venues import KEYS
+from tests.support.web import JWT_SECRET
 
 _PATH: Final = "/api/mpesa-settings"
 _SAVES: Final = (
@@ -27,7 +29,18 @@ _SAVES: Final = (
 _PASSKEY: Final = "select passkey_enc from public.mpesa_credentials where tenant_id = $1 and environment = 'production'"
 _ROWS: Final = "update public.mpesa_credentials set is_active = $2 where tenant_id = $1"
 _FLAG: Final = "update public.bars set mpesa_enabled = $2 where id = $1"
+_ADD_OWNER: Final = "insert into mpesa_sync.accounts (name, password_hash) values ('soak', '!') returning id"
+_MEMBER: Final = "insert into mpesa_sync.memberships (account_id, bar_id, role) values ($1, $2, 'owner')"
 _SETTLED_WITHIN_S: Final = 90.0
+
+
+async def owner_of(sql: Any, bars: list[UUID], *, lasts_s: float) -> dict[str, str]:
+    """Return the headers of a new owner of these bars, for a server that knows `JWT_SECRET`."""
+    owner = await sql.fetchval(_ADD_OWNER)
+    for bar in bars:
+        await sql.execute(_MEMBER, owner, bar)
+    tokens = Tokens(JWT_SECRET, issuer=None, audience="authenticated")
+    return {"authorization": f"Bearer {tokens.mint(owner, int(lasts_s)).reveal()}"}
 
 
 class Gate:
