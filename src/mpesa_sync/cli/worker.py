@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 
 def worker(context: typer.Context, database_url: DatabaseUrl = None) -> int:
-    """Do background jobs: tell operators and the owners of venues about alerts.
+    """Do background jobs: tell people about alerts, and look for drift.
 
     Needs a database that 'db init' has prepared, or the embedded PostgreSQL of this folder. Several workers may run at
     once, beside 'serve', too: each job is done once. SIGTERM or Ctrl-C: what is under way may end, then it ends.
