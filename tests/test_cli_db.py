@@ -170,6 +170,13 @@ async def test_status_names_what_does_not_fit(platform_url: str, platform: Any) 
     assert max(map(len, text.out.splitlines())) <= 80
 
 
+def test_status_of_a_database_that_fits_names_what_is_left_to_do(platform_url: str) -> None:
+    """Nothing is missing, odd or forbidden; only 'db init' has not been run, which is said and no fault."""
+    text = cli("db", "status", url=platform_url)
+    assert text.out.endswith("Fits. Not ready yet: run 'mpesa-sync db init'.\n")
+    assert cli("db", "status", "--json", url=platform_url).json["ready"] is False
+
+
 async def test_status_says_what_a_role_lacks(database_url: str, sql: Any) -> None:
     """existing-platform.md: attach with a role that bypasses row level security and may write; else it is said."""
     role = f"weak_{uuid4().hex}"

@@ -104,7 +104,7 @@ def status(context: typer.Context, as_json: AsJson = False, database_url: Databa
             output.json_result(found)
         else:
             output.results(_lines(found))
-            output.result("Ready." if found.ready else "Not ready, see above.", "green" if found.ready else "red")
+            output.result(*_verdict(found))
         return ExitCode.OK
 
     return on_database(context, database_url, work)
@@ -170,6 +170,15 @@ def _lacks(rights: list[str], role: Role, tables: list[RowSecurity], ours: Insta
     if ours.installed and not ours.readable:
         found.append("schema mpesa_sync: USAGE; SELECT, INSERT, UPDATE, DELETE on its tables; USAGE on its sequences")
     return found
+
+
+def _verdict(found: Status) -> tuple[str, str]:
+    if found.ready:
+        return "Ready.", "green"
+    fits = found.database.supported and found.role.sufficient and not (found.platform.missing or found.platform.odd)
+    if fits and not found.installation.installed:
+        return "Fits. Not ready yet: run 'mpesa-sync db init'.", "yellow"
+    return "Not ready, see above.", "red"
 
 
 def _lines(found: Status) -> Iterator[str]:
