@@ -15,6 +15,12 @@ from tests.test_browser_story import THREE, tab_to
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 _SPOIL: Final = "update public.mpesa_credentials set passkey_enc = '\\x00' where tenant_id = $1"
 VENUES_MS: Final = 15_000
+_OTHER: Final = """
+insert into public.mpesa_credentials
+select (jsonb_populate_record(c, jsonb_build_object('id', gen_random_uuid(), 'environment', 'sandbox',
+    'business_shortcode', '600987', 'is_active', false))).*
+from public.mpesa_credentials c where c.tenant_id = $1
+"""
 _SWITCH: Final = "update public.bars set mpesa_enabled = $2 where id = $1"
 _END_SESSIONS: Final = "delete from mpesa_sync.sessions where account_id = $1"
 
@@ -57,6 +63,21 @@ async def test_a_paybill_and_a_till_have_their_own_fields(place: Premises, scrip
     await expect(page.get_by_text(text("form.store_number.hint"))).to_be_visible()
     await expect(page.get_by_text(text("form.paybill_number.hint"))).to_be_hidden()
     await expect(page.get_by_text(text("form.mpesa_till_number.hint"))).to_be_visible()
+
+
+async def test_without_a_script_the_form_has_the_numbers_of_the_other_environment_too(place: Premises) -> None:
+    """Issue 6: what is stored for one environment is not posted for the other one."""
+    bar = await place.bar(row=True)
+    await place.sql.execute(_OTHER, bar)
+    page = await place.staff_page(bar, script=False)
+    number = page.locator("#mpesa_business_shortcode")
+    await expect(number).to_have_value("600123")
+    await page.get_by_role("link", name=text("form.fill.sandbox")).click()
+    await expect(number).to_have_value("600987")
+    await expect(page.locator("[name=mpesa_environment][value=sandbox]")).to_be_checked()
+    await page.get_by_role("link", name=text("form.fill.production")).click()
+    await expect(number).to_have_value("600123")
+    await expect(page.locator("[name=mpesa_environment][value=production]")).to_be_checked()
 
 
 @pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])

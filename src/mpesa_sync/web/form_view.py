@@ -66,16 +66,19 @@ def form(
     typed: Mapping[str, str] | None = None,
     errors: Sequence[FieldError] = (),
     warnings: Sequence[FieldError] = (),
+    environment: str = "",
 ) -> FormView:
     """Return the form, filled with what is stored, or with what was typed where it is shown again (R4.4).
 
     Arguments:
         stored: one per environment that has a row, the one to begin with first.
         typed: the posted fields by name; secrets among them are never looked at.
+        environment: the one to begin with instead, where it is one.
     """
     by_name = {option.environment: option for option in stored}
     options = tuple(by_name.get(environment, Stored(environment)) for environment in Environment)
     first = stored[0] if stored else Stored(Environment.PRODUCTION)
+    first = next((option for option in options if option.environment == environment), first)
     posted = typed or {}
 
     def value(name: str, kept: str) -> str:

@@ -46,6 +46,8 @@ MPESA: Final = {
     "form.production": "Production",
     "form.production.hint": "For real payments.",
     "form.is_stored": "Stored.",
+    "form.fill.sandbox": "Fill the form with what is stored for the sandbox",
+    "form.fill.production": "Fill the form with what is stored for production",
     "form.not_stored": "Nothing stored yet.",
     "form.is_active": "In use.",
     "form.mpesa_account_type": "Account type",

@@ -57,12 +57,15 @@ class _Posted:
 
 
 @get(PATH, include_in_schema=False)
-async def show(request: Request[Any, Any, Any], bar_id: FromPath[UUID], done: FromQuery[str] = "") -> Response[Any]:
-    """Return the M-Pesa page of a venue."""
+async def show(
+    request: Request[Any, Any, Any], bar_id: FromPath[UUID], done: FromQuery[str] = "", environment: FromQuery[str] = ""
+) -> Response[Any]:
+    """Return the M-Pesa page of a venue; its form begins with one environment, where one is named."""
     session = await staff.session_of(request)
     if session is None:
         return staff.to_sign_in(request)
-    return staff.page("mpesa.html", await mpesa_page.read(context.of(request), session, bar_id, done=done))
+    view = await mpesa_page.read(context.of(request), session, bar_id, done=done, environment=environment)
+    return staff.page("mpesa.html", view)
 
 
 @post(PATH, include_in_schema=False)

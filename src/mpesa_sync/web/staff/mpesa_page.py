@@ -55,6 +55,7 @@ async def read(
     done: str = "",
     error: str = "",
     conflict: Conflict | None = None,
+    environment: str = "",
 ) -> views.MpesaView:
     """Return the page of a venue.
 
@@ -64,6 +65,7 @@ async def read(
         done: a word for what has been done, shown where it is still so.
         error: why it could not be done.
         conflict: why a form was not saved; it stands in the place of the forms.
+        environment: whose credentials the form begins with; "" those that are in use.
     Raises:
         BarNotFound: no such venue, or not one of this person's.
         DatabaseFault: it cannot be read.
@@ -87,7 +89,7 @@ async def read(
         status=_status(known),
         changes=tuple(form_view.change_of(change, with_place=role.may_write) for change in changes),
         switch=status_view.switch(known.facts, allow_sandbox=allow_sandbox) if writes else None,
-        form=_form(stored, options, typed, errors) if writes else None,
+        form=_form(stored, options, typed, errors, environment) if writes else None,
         conflict=_conflict(conflict, options) if conflict else None,
         etag=stored.digest,
         once=str(uuid4()),
@@ -109,15 +111,20 @@ def _conflict(conflict: Conflict, options: Sequence[Stored]) -> ConflictView:
 
 
 def _form(
-    stored: StoredSettings, options: Sequence[Stored], typed: Mapping[str, str] | None, errors: Sequence[FieldError]
+    stored: StoredSettings,
+    options: Sequence[Stored],
+    typed: Mapping[str, str] | None,
+    errors: Sequence[FieldError],
+    environment: str,
 ) -> FormView:
     """Return the form; what looks odd of the row that is meant is said for as long as it is stored."""
     warnings: Sequence[FieldError] = ()
-    if typed is None and stored.rows:
-        row = stored.rows[0]
+    begins = [row for row in stored.rows if row.environment == environment] or stored.rows
+    if typed is None and begins:
+        row = begins[0]
         given = CredentialsInput(row.environment, row.shortcode, row.account_type, row.till_number)
         warnings = check_credentials(given).warnings
-    return form_view.form(options, typed=typed, errors=errors, warnings=warnings)
+    return form_view.form(options, typed=typed, errors=errors, warnings=warnings, environment=environment)
 
 
 async def status_of(hub: Hub, bar_id: UUID) -> StatusView:
