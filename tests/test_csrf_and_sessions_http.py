@@ -133,6 +133,8 @@ async def test_the_cookie_is_out_of_reach_and_secure_behind_https(site: Site, sq
         assert (cookie["secure"], cookie["domain"]) == (secure, "")
         assert len(cookie.value) == 43
     assert COOKIE not in (await signs_in(site, "asha", {}, password=WRONG.reveal())).headers.get("set-cookie", "")
+    schemes = (await site.client.get("/api/openapi.json")).json()["components"]["securitySchemes"]
+    assert schemes["session"]["name"] == f"__Host-{COOKIE}"
 
 
 async def test_signing_in_never_keeps_a_cookie_that_was_there(site: Site, sql: Any) -> None:

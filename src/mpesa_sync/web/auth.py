@@ -18,7 +18,8 @@ from mpesa_sync.web import context
 from mpesa_sync.web.cors import is_own
 
 COOKIE: Final = "mpesa_sync_session"
-HOST_PREFIX: Final = "__Host-"
+_HOST: Final = "__Host-"
+HTTPS_COOKIE: Final = f"{_HOST}{COOKIE}"
 CSRF_HEADER: Final = "x-csrf-token"
 CSRF_FIELD: Final = "csrf"
 _NOT_SIGNED_IN: Final = "Not signed in"
@@ -94,7 +95,7 @@ def require_csrf(request: Request[Any, Any, Any], session: Session, posted: str 
 
 def cookie_name(request: Request[Any, Any, Any]) -> str:
     """Return the name of the session's cookie. Under https browsers take it from this very host alone, and Secure."""
-    return f"{HOST_PREFIX}{COOKIE}" if request.url.scheme == "https" else COOKIE
+    return f"{_HOST}{COOKIE}" if request.url.scheme == "https" else COOKIE
 
 
 def session_cookie(request: Request[Any, Any, Any], session: Session) -> Cookie:

@@ -79,7 +79,7 @@ def config() -> OpenAPIConfig:
                 "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
                 "session": SecurityScheme(
                     type="apiKey",
-                    name=f"{auth.HOST_PREFIX}{auth.COOKIE}",
+                    name=auth.HTTPS_COOKIE,
                     security_scheme_in="cookie",
                     description=f"Over plain http its name is `{auth.COOKIE}`. Requests that change something need the "
                     "header X-CSRF-Token as well.",
