@@ -58,13 +58,15 @@ async def see_all(connection: Any) -> dict[UUID, Seen]:
 
 async def database_hash(connection: Any) -> dict[str, str]:
     """Return a digest of every table of `public` and `mpesa_sync`: equal means that nothing changed, xmin included."""
-    found = {}
-    for schema, table in await connection.fetch(_TABLES):
-        found[f"{schema}.{table}"] = await connection.fetchval(
-            f"select coalesce(md5(string_agg(line, chr(10) order by line)), '') "
-            f'from (select t.xmin::text || t::text as line from "{schema}"."{table}" t) lines'
-        )
-    return found
+    tables = [tuple(record) for record in await connection.fetch(_TABLES)]
+    if not tables:
+        return {}
+    digests = " union all ".join(
+        f"select '{schema}.{table}', coalesce(md5(string_agg(line, chr(10) order by line)), '') "
+        f'from (select t.xmin::text || t::text as line from "{schema}"."{table}" t) lines'
+        for schema, table in tables
+    )
+    return dict(await connection.fetch(digests))
 
 
 OF_ALERTS: Final = {"mpesa_sync.alerts", "mpesa_sync.alert_occurrences"}
