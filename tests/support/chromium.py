@@ -20,6 +20,8 @@ PHONE: Final = (390, 844)
 DESKTOP: Final = (1280, 900)
 PICTURES: Final = Path(__file__).parents[2] / "test-artefacts"
 """Where `keep` puts its pictures; each run overwrites those of the one before."""
+ALL_PICTURES: Final = os.environ.get("MPESA_TEST_PICTURES") == "all"
+SCHEMES: Final = ("light", "dark")
 _ARGS: Final = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 _VIOLATIONS: Final = """
 addEventListener("securitypolicyviolation", (event) =>
@@ -111,19 +113,22 @@ class Visits:
 
 
 async def keep(page: Page, name: str) -> None:
-    """Keep pictures of a page, as long as it is: phone and desktop width, light and dark."""
+    """Keep pictures of a page, as long as it is: phone and desktop width, light and dark.
+
+    A day's run keeps the phone's in light and the desk's in dark, with `MPESA_TEST_PICTURES=all` it keeps all four.
+    """
     before = page.viewport_size
-    for width, (across, down) in (("phone", PHONE), ("desktop", DESKTOP)):
+    for width, (across, down), scheme in (("phone", PHONE, "light"), ("desktop", DESKTOP, "dark")):
         await page.set_viewport_size({"width": across, "height": down})
-        await keep_as_it_is(page, f"{name}-{width}")
+        await keep_as_it_is(page, f"{name}-{width}", *(SCHEMES if ALL_PICTURES else (scheme,)))
     if before is not None:
         await page.set_viewport_size(before)
 
 
-async def keep_as_it_is(page: Page, name: str) -> None:
-    """Keep pictures of a page in its window, as long as it is: light and dark."""
+async def keep_as_it_is(page: Page, name: str, *schemes: str) -> None:
+    """Keep pictures of a page in its window, as long as it is: in these schemes, or in light and dark."""
     PICTURES.mkdir(exist_ok=True)
-    for scheme in ("light", "dark"):
+    for scheme in schemes or SCHEMES:
         await page.emulate_media(color_scheme="light" if scheme == "light" else "dark")
         # The caret as it is: to hide it, Playwright would change elements, and a page's script takes that for news.
         path = PICTURES / f"{name}-{scheme}.png"
