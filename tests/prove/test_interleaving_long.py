@@ -5,9 +5,20 @@ from __future__ import annotations
 import pytest
 
 from tests.prove.figures import MACHINES, STATEMENTS, limit_s
-from tests.support.actors import Actor
+from tests.support import corrections
+from tests.support.actors import Actor, correcting
 from tests.support.interleaving import Machine, Tally
-from tests.test_interleaving import EVERYBODY, NOBODY_ALONE, SEED, covered
+from tests.test_interleaving import (
+    CROWDS,
+    EVERYBODY,
+    NOBODY_ALONE,
+    SEED,
+    SWITCHING,
+    Crowd,
+    covered,
+    machine,
+)
+from tests.test_interleaving import EACH as EACH_DAY
 
 
 @pytest.fixture
@@ -34,3 +45,24 @@ async def test_five_thousand_interleaved_statements_leave_no_drift_of_ours(
     assert tally.statements >= MACHINES * STATEMENTS
     covered(tally, kinds, at_least=20)
     assert (tally.drift_seen == 0) is always
+
+
+@pytest.mark.prove
+@CROWDS
+async def test_our_correction_makes_none_in_the_next_seeds(database_url: str, crowd: Crowd) -> None:
+    """R2.2: as `test_our_correction_makes_none_in_the_same_crowds`, which runs every day, from where that ends."""
+    tally = Tally()
+    for seed in range(3, 6):
+        tally.add(await machine(database_url, corrections.ours, crowd, seed).run(EACH_DAY))
+    assert tally.broken == []
+    covered(tally, (correcting("correction", corrections.ours), *crowd.foreign), at_least=1)
+
+
+@pytest.mark.prove
+async def test_our_switch_is_as_asked_in_the_next_seeds(database_url: str) -> None:
+    """R1.2, R1.3: as `test_our_switch_is_as_asked_where_rows_come_and_go`, from where that ends."""
+    tally = Tally()
+    for seed in range(4, 8):
+        tally.add(await Machine(database_url, seed, SWITCHING, bars=1, seats=4).run(EACH_DAY))
+    assert tally.broken == []
+    covered(tally, SWITCHING, at_least=5)
