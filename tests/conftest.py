@@ -56,7 +56,9 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     home: Path = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "postgres"
     distribution = request.config.getoption("--postgres")
     with embedded.start(
-        home, distribution=distribution, extra_settings={"fsync": "off", "max_connections": "400"}
+        home,
+        distribution=distribution,
+        extra_settings={"fsync": "off", "full_page_writes": "off", "max_connections": "400"},
     ) as running:
         asyncio.run(databases.quick_sign_in(running.url))
         yield running

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mpesa_sync import MpesaSyncManager
@@ -64,7 +64,6 @@ def check_answer(result: SyncResult, state: State, expected: str | None, written
     assert result.error is None
 
 
-@settings(max_examples=200)
 @given(state=states, history=histories, on=st.booleans(), named=named_environments)
 async def test_a_switch_sets_both_fields_as_asked_or_neither(
     db: Database, sql: Any, state: State, history: list[Environment], on: bool, named: Environment | None

@@ -17,7 +17,7 @@ from mpesa_sync import MpesaMigrationService, RunOptions
 from mpesa_sync.db.pool import Database, connect
 from mpesa_sync.migration.report import InconsistentRecord, Outcome, Run, RunState
 from tests.support.clocks import HurriedClock
-from tests.support.fleets import Venue, fleets, plant, stored_rows, venues
+from tests.support.fleets import Venue, few, fleets, plant, stored_rows, venues
 from tests.support.observer import see_all
 
 BATCH_SIZES: Final = (1, 2, 3, 7, 1000)
@@ -82,7 +82,7 @@ async def test_property_3_afterwards_every_bar_shows_its_authority_and_nothing_e
     assert (tuple(who) if who else None) == (("P3", "property") if drifted else None)
 
 
-@given(fleet=fleets)
+@given(fleet=few)
 async def test_property_3_record_by_record_it_is_the_same(hurried: Database, sql: Any, fleet: list[Venue]) -> None:
     """Feature: mpesa-sync-fix, Property 3: Migration Correction Authority.
 

@@ -54,6 +54,8 @@ _rows: Final = st.sampled_from([True, False, None, "absent"])
 venues: Final = st.builds(Venue, _flags, _rows, _rows, _flags)
 drifted_venues: Final = venues.filter(lambda venue: venue.drifted)
 fleets: Final = st.lists(venues, max_size=12)
+few: Final = st.lists(venues, max_size=5)
+"""For what takes its venues one by one."""
 
 
 async def plant(connection: Any, fleet: list[Venue]) -> dict[UUID, Venue]:
