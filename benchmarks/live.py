@@ -17,7 +17,7 @@ from typing import Final
 
 from benchmarks.place import Row, make_fleet, median, plain
 from benchmarks.web_clients import GIVE_UP_S, Pages, bar_id
-from benchmarks.web_place import Site, Target, Writer, make_site, place, writer
+from benchmarks.web_place import Site, Target, Writer, crowd, make_site, place, writer
 from benchmarks.web_streams import events, last_of_many, memory, names, one_stream, to_page
 from mpesa_sync.db import embedded
 
@@ -105,11 +105,9 @@ async def _flips(site: Site, target: Target, writing: Writer) -> list[Row]:
 
     The limit: as many changes of a bar that no page shows, which load the machine as much.
     """
-    async with AsyncExitStack() as stack:
-        other, crowd = Pages(target.port), Pages(target.port)
-        for pages, paths in ((other, [events(_OTHER)]), (crowd, [events(_CROWDED)] * CROWD)):
-            await pages.open(paths)
-            stack.callback(pages.close)
+    other = Pages(target.port)
+    await other.open([events(_OTHER)])
+    async with crowd(target.port, events(_CROWDED), CROWD) as reading:
         quiet = await _samples(writing, other)
         async with _flipped(site, _UNSEEN):
             loaded = await _samples(writing, other)
@@ -117,12 +115,13 @@ async def _flips(site: Site, target: Target, writing: Writer) -> list[Row]:
         async with _flipped(site, _CROWDED) as made:
             beside = await _samples(writing, other)
         elapsed, flips = time.monotonic() - began, int(made[0].partition("#")[2])
-        last = f"Last #{random.randrange(10**6):06d}"
-        right = crowd.expect(last.partition("#")[2].encode(), CROWD)
-        await writing.write(bar_id(_CROWDED), last)
+        last = f"{random.randrange(10**6):06d}"
+        reading.expect(last)
+        await writing.write(bar_id(_CROWDED), f"Last #{last}")
         async with asyncio.timeout(GIVE_UP_S):
-            await right
+            await reading.said()
         frames = (await target.counted(_FRAMES) - before) / CROWD
+    other.close()
     await target.until(streams=0)
     what = f"{flips / elapsed:.0f} flips/s of a bar with {CROWD:,} streams"
     return [
@@ -142,20 +141,20 @@ async def _flips(site: Site, target: Target, writing: Writer) -> list[Row]:
 async def _silent(target: Target, writing: Writer) -> list[Row]:
     """One client in twenty never reads: the others of its bar, another bar's p99, and the server's memory."""
     async with AsyncExitStack() as stack:
-        other, crowd, deaf = Pages(target.port), Pages(target.port), Pages(target.port)
-        for pages, bar, count in ((other, _OTHER, 1), (crowd, _CROWDED, CROWD), (deaf, _CROWDED, CROWD // SILENT)):
+        other, readers, deaf = Pages(target.port), Pages(target.port), Pages(target.port)
+        for pages, bar, count in ((other, _OTHER, 1), (readers, _CROWDED, CROWD), (deaf, _CROWDED, CROWD // SILENT)):
             await pages.open([events(bar)] * count)
             stack.callback(pages.close)
         alone, called = list[float](), names()
         for name in itertools.islice(called, BROADCASTS):
-            alone.append(await to_page(writing, crowd, _CROWDED, name, CROWD) * 1e3)
+            alone.append(await to_page(writing, readers, _CROWDED, name, CROWD) * 1e3)
         quiet = await _samples(writing, other)
         before = (await target.said())["resident"]
         for transport in deaf.transports:
             transport.pause_reading()
         beside = list[float]()
         for name in itertools.islice(called, BROADCASTS):
-            beside.append(await to_page(writing, crowd, _CROWDED, name, CROWD) * 1e3)
+            beside.append(await to_page(writing, readers, _CROWDED, name, CROWD) * 1e3)
         others_p99 = _p99(await _samples(writing, other))
         grown = ((await target.said())["resident"] - before) / 2**20
     await target.until(streams=0)
@@ -181,8 +180,8 @@ async def measure(server: embedded.Server, streams: int) -> list[Row]:
     rows = list[Row]()
     async with writer(site.url) as writing, place("app", site) as target:
         rows += await one_stream(site, target, writing, names(), streams)
-        for crowd in sorted({min(1_000, streams // 2), streams // 2}):
-            rows.append(await last_of_many(site, target, writing, crowd, BROADCASTS))
+        for size in sorted({min(1_000, streams // 2), streams // 2}):
+            rows.append(await last_of_many(site, target, writing, size, BROADCASTS))
         rows += await _cut(site, target, writing, streams // 2)
         rows += await _flips(site, target, writing)
         rows += await _silent(target, writing)

@@ -1,4 +1,4 @@
-"""Clients of `benchmarks.web`: streams, held here; and as a process of its own, `load` asks and `write` writes.
+"""Clients of `benchmarks.web`: streams held here; as processes of their own `load`, `write` and `crowd`.
 
 They are bare protocols on uvloop, so that what is measured is the server.
 """
@@ -216,12 +216,25 @@ class Pages:
         self.transports.clear()
 
 
+async def _crowd() -> None:
+    """Read a port, a path and a number, open so many streams, say so; then of every marker when all of them have it."""
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    port, path, count = (await reader.readline()).decode().split()
+    pages = Pages(int(port))
+    await pages.open([path] * int(count))
+    print(time.monotonic(), flush=True)
+    while marker := (await reader.readline()).rstrip(b"\n"):
+        async with asyncio.timeout(GIVE_UP_S):
+            print(await pages.expect(marker, int(count)), flush=True)
+
+
 def _main(what: str) -> None:
     if what == "load":
         found = uvloop.run(_load(msgspec.json.decode(sys.stdin.buffer.readline(), type=Load)))
         sys.stdout.buffer.write(msgspec.json.encode(found))
     else:
-        uvloop.run(_write())
+        uvloop.run(_crowd() if what == "crowd" else _write())
 
 
 if __name__ == "__main__":

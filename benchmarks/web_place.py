@@ -149,16 +149,48 @@ class Writer:
         return await self._do(f"kill {application}")
 
 
+class Crowd:
+    """A process that reads many streams of one bar, apart from whoever measures another's."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def said(self) -> float:
+        """Return the next moment that it names (monotonic seconds)."""
+        assert self._process.stdout is not None
+        return float(await self._process.stdout.readline())
+
+    def expect(self, marker: str) -> None:
+        """Have it say when every stream has got bytes that hold the marker."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{marker}\n".encode())
+
+
 @asynccontextmanager
-async def writer(url: str) -> AsyncIterator[Writer]:
-    """Give the writing process while the block runs."""
+async def _clients(what: str, begin: str) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.web_clients", "write"), stdin=_PIPE, stdout=_PIPE
+        *(sys.executable, "-m", "benchmarks.web_clients", what), stdin=_PIPE, stdout=_PIPE
     )
     assert process.stdin is not None
     try:
-        process.stdin.write(f"{url}\n".encode())
-        yield Writer(process)
+        process.stdin.write(f"{begin}\n".encode())
+        yield process
     finally:
         process.stdin.close()
         await process.wait()
+
+
+@asynccontextmanager
+async def writer(url: str) -> AsyncIterator[Writer]:
+    """Give the writing process while the block runs."""
+    async with _clients("write", url) as process:
+        yield Writer(process)
+
+
+@asynccontextmanager
+async def crowd(port: int, path: str, count: int) -> AsyncIterator[Crowd]:
+    """Give a process with so many open streams while the block runs."""
+    async with _clients("crowd", f"{port} {path} {count}") as process:
+        reading = Crowd(process)
+        await reading.said()
+        yield reading

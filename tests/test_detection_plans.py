@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Any, Final
+from uuid import UUID
 
 import pytest
 
-from mpesa_sync.db import bar_pages, detection
+from mpesa_sync.db import bar_pages, detection, offers
 from tests.support.databases import plain
 from tests.support.venues import add_bar
 
@@ -27,6 +28,12 @@ select b.id from public.bars b
    and coalesce(b.mpesa_enabled, false) <> exists (
      select 1 from public.mpesa_credentials c
       where c.tenant_id = b.id and c.is_active and c.environment in ('sandbox', 'production'))
+"""
+_OFFER_AS_IT_WAS: Final = """
+select b.name, c.is_active
+  from public.bars b
+  left join public.mpesa_credentials c on c.tenant_id = b.id and c.environment in ('sandbox', 'production')
+ where b.id = any($1::uuid[])
 """
 
 
@@ -56,3 +63,24 @@ async def test_the_second_look_and_the_read_back_of_a_batch_look_up_their_bars_a
 async def test_a_page_of_the_reconciler_looks_up_its_bars_alone(fleet: Any) -> None:
     """Issue 5, 8: a slice must end in its time in a fleet of any size."""
     assert not await _reads_all_credentials(fleet, bar_pages.FIRST_PAGE, 2_000)
+
+
+async def _kept_plan_reads_all_credentials(sql: Any, statement: str) -> bool:
+    """Ask of the plan that is kept for any number of bars, in the transaction of a read for open pages."""
+    await sql.execute(f"prepare kept (uuid[]) as {statement}")
+    try:
+        await sql.execute(offers.READ.sql)
+        return await _reads_all_credentials(sql, f"execute kept (array['{UUID(int=1)}']::uuid[])")
+    finally:
+        await sql.execute("rollback; deallocate kept")
+
+
+async def test_a_read_for_open_pages_looks_up_its_bars_alone(unnoticed_url: str) -> None:
+    """Spec 8: of a thousand bars, too; for an array of unknown length the planner read all credentials."""
+    async with plain(unnoticed_url) as sql:
+        await add_bar(sql, production=True)
+        await sql.execute(_MANY.replace("20000", "1000"))
+        await sql.execute(_THEIR_CREDENTIALS)
+        await sql.execute("analyze public.bars, public.mpesa_credentials")
+        assert not await _kept_plan_reads_all_credentials(sql, offers.OFFERS)
+        assert await _kept_plan_reads_all_credentials(sql, _OFFER_AS_IT_WAS), "the plan that is shunned would be seen"
