@@ -188,7 +188,7 @@ def test_a_claimed_step_that_is_missing_makes_it_red(
     monkeypatch.setattr(story, "STEPS", STEPS[:1])
     assert main.main(["demo", "--check", "--json"]) == 1
     items = {item["id"]: item["shown"] for item in json.loads(capfd.readouterr().out)["items"]}
-    assert (items["R1.2"], items["R5.4"], items["T8.1"]) == ("wrong", "wrong", "not yet")
+    assert (items["R1.2"], items["R5.4"], items["T9"]) == ("wrong", "wrong", "not yet")
 
 
 async def test_a_product_that_writes_half_is_found_out(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,11 @@ class Premises:
         """Return the address of the server, the same in every life of it."""
         return f"http://127.0.0.1:{self._port}"
 
+    @property
+    def database_url(self) -> str:
+        """Return the address of its database, not through the proxy."""
+        return self._url
+
     async def serve(self) -> None:
         """Start the server, on the port that it had before."""
         arguments = ("--host", "127.0.0.1", "--port", str(self._port))
