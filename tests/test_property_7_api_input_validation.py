@@ -133,7 +133,7 @@ async def posted(site: Site, who: Asker, bar: UUID, body: dict[str, Any]) -> Any
     )
 
 
-@settings(max_examples=150, phases=[Phase.generate])
+@settings(max_examples=100, phases=[Phase.generate])
 @given(broken=breaks(), till=st.booleans())
 async def test_exactly_the_wrong_fields_are_named_and_nothing_is_written_or_repeated(
     site: Site, sql: Any, broken: dict[str, str], till: bool

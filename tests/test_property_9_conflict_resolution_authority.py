@@ -27,7 +27,7 @@ def truth(state: State) -> bool:
     return True in state.flags.values()
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(state=states, active=st.sampled_from((True, False, None)), again=st.booleans())
 async def test_repair_makes_the_flag_follow_the_credentials(
     db: Database, sql: Any, state: State, active: bool | None, again: bool
