@@ -154,9 +154,11 @@ def test_everything_killed_at_once_and_a_reused_process_id_do_not_block_the_next
     """A stale postmaster.pid names a live process that is no PostgreSQL, as after a container's restart."""
     with client(home) as first:
         asyncio.run(ask(first.url, *KEEP))
-        for pid in (first.supervisor, *servers_of(home)):
-            with suppress(ProcessLookupError):  # PostgreSQL ends with its supervisor
-                os.kill(pid, signal.SIGKILL)
+        everybody = (first.supervisor, *servers_of(home))
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none sees another die
+            for pid in everybody:
+                with suppress(ProcessLookupError):  # PostgreSQL ends with its supervisor
+                    os.kill(pid, number)
         first.kill()
     until(lambda: gone(home), "everything to be dead")
     pidfile = home / "postgres/data/postmaster.pid"

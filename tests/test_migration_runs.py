@@ -141,7 +141,7 @@ async def test_a_run_whose_process_lives_is_not_taken_over(hurried: Database, sq
 
 async def test_a_process_that_was_taken_for_dead_commits_nothing_more(hurried: Database, sql: Any) -> None:
     """R2, races.md: the token is checked in the commit's own transaction. Red where `claim` does not ask for it."""
-    await drift(sql, 6)
+    await drift(sql, 100)  # many: the taking over is a task beside them
     others: list[asyncio.Task[Any]] = []
 
     def take_over() -> None:
@@ -157,10 +157,10 @@ async def test_a_process_that_was_taken_for_dead_commits_nothing_more(hurried: D
     run = (await control.latest(hurried))[0]
     fixed = await sql.fetchval("select count(*) from mpesa_sync.migration_journal")
     assert json.loads(run.report)["fixed"] == fixed
-    assert 2 <= fixed < 6
+    assert 2 <= fixed < 100
     await sql.execute(_LEFT, run.id)
     resumed = await service.resume(run.id, batch_size=4)
-    assert (resumed.report.fixed, resumed.report.state, adds_up(resumed)) == (6, RunState.DONE, True)
+    assert (resumed.report.fixed, resumed.report.state, adds_up(resumed)) == (100, RunState.DONE, True)
 
 
 @pytest.mark.parametrize("wanted", ["pause", "cancel"])
