@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from mpesa_sync.web import server
 from mpesa_sync.web.app import create_app
 from mpesa_sync.web.server import ServerEnded, serving
+from tests.support.live_hub import switch
+from tests.support.venues import add_bar
 from tests.support.web import Site
 
 
@@ -58,3 +61,24 @@ async def test_a_stop_that_was_asked_for_is_no_error(site: Site) -> None:
     stop.set()
     async with serving(create_app(site.context), site.hub, server.bound("127.0.0.1", 0)) as running:
         await running.until(stop)
+
+
+async def test_a_request_that_is_pipelined_behind_a_stream_spoils_no_frame(site: Site, sql: Any) -> None:
+    """Live path: the frames of the stream come whole and in chunks, and the other request waits for its end."""
+    bar = await add_bar(sql, mpesa_enabled=True, production=True)
+    at = urlsplit(site.url)
+    reader, writer = await asyncio.open_connection(at.hostname, at.port)
+    head = b" HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    writer.write(b"GET /api/bars/%b/payment-methods/events" % str(bar).encode() + head + b"GET /livez" + head)
+    try:
+        async with asyncio.timeout(30):
+            assert b"200" in await reader.readuntil(b"\r\n\r\n")
+            for is_on in (True, False, True):
+                await switch(sql, bar, is_on)
+                while True:
+                    body = await reader.readexactly(int((await reader.readline()).strip(), 16) + 2)
+                    assert body.endswith(b"\n\n\r\n")
+                    if b"event: payment-methods" in body and (b'"mpesa"' in body) is is_on:
+                        break
+    finally:
+        writer.close()

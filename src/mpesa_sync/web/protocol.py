@@ -53,7 +53,8 @@ class Protocol(HttpToolsProtocol):
     def write_now(self, body: bytes) -> bool:
         """Write a part of a stream, as `send` would; return False, and write nothing, where that would wait or is over.
 
-        Only between the beginning of the answer and its end.
+        Only between the beginning of the answer and its end. Behind a pipelined request `cycle` is that one's, which
+        has not begun: False.
         """
         cycle: RequestResponseCycle | None = self.cycle
         if self.flow.write_paused or cycle is None or cycle.disconnected or not cycle.chunked_encoding:
