@@ -15,7 +15,12 @@ from typing import Any, Final
 
 from tests.support import databases
 
-_BLOCKERS: Final = "select pg_blocking_pids($1)"
+_BLOCKERS: Final = """
+select coalesce(array_agg(a.pid), '{}') from pg_stat_activity a
+ where a.pid = any(pg_blocking_pids($1)) and a.datname = current_database()
+"""
+"""A COMMIT that notifies waits for whoever on the whole server commits a notification: those are no part of the test,
+and it would be taken for blocked, though nothing that the test does can release it."""
 _LOOK_S: Final = 0.003
 """How long a statement may run before the server is asked whether it waits for a lock."""
 DEADLINE_S: Final = 20.0
@@ -29,7 +34,7 @@ class State(StrEnum):
     READY = "ready"
     """Before its next statement."""
     BLOCKED = "blocked"
-    """Its statement waits for a lock that another session holds."""
+    """Its statement waits for a lock that another session of its database holds."""
 
 
 class Stepped:
@@ -143,7 +148,7 @@ class Stepped:
         return self._work.exception()
 
     async def blockers(self) -> list[int]:
-        """Return the backends that this one waits for."""
+        """Return the backends of this database that this one waits for."""
         return list(await self._watcher.fetchval(_BLOCKERS, self.pid))
 
     async def _settled(self) -> State:
