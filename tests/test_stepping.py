@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from tests.support import databases
-from tests.support.stepping import State, sessions
+from tests.support.stepping import State, Stepped, sessions
 
 _SHARED = "comment on tablespace pg_default is 'tests: stepping'"
 """Takes a lock that all databases of the server share, as a COMMIT that notifies does."""
@@ -19,7 +21,22 @@ async def _commenting(session: Any) -> None:
     await session.execute("rollback")
 
 
-async def test_a_wait_for_another_database_is_waited_out(sql: Any, database_url: str, server_url: str) -> None:
+def _looks(session: Stepped, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Return what the session learns each time that it asks who blocks it."""
+    looks: list[list[int]] = []
+    ask = session.blockers
+
+    async def blockers() -> list[int]:
+        looks.append(await ask())
+        return looks[-1]
+
+    monkeypatch.setattr(session, "blockers", blockers)
+    return looks
+
+
+async def test_a_wait_for_another_database_is_waited_out(
+    sql: Any, database_url: str, server_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A machine that took such a COMMIT for blocked forgot what it changed, and called the next one drift."""
     elsewhere = await databases.make_database(server_url)
     async with databases.plain(elsewhere) as stranger, sessions(database_url, 1) as (session,):
@@ -27,10 +44,15 @@ async def test_a_wait_for_another_database_is_waited_out(sql: Any, database_url:
         await stranger.execute(_SHARED)
         await session.begin(_commenting(session))
         await session.step()
+        looks = _looks(session, monkeypatch)
         stepping = asyncio.create_task(session.step())
         async with asyncio.timeout(10):
             while not await sql.fetchval(_WAITS, session.pid):
-                assert not stepping.done()
+                await asyncio.sleep(0)
+        looks.clear()
+        async with asyncio.timeout(10):
+            while len(looks) < 2 and not stepping.done():
+                await asyncio.sleep(0.001)
         await stranger.execute("rollback")
         assert await stepping is State.READY
         assert session.waited == 0
