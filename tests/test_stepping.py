@@ -21,14 +21,14 @@ async def _commenting(session: Any) -> None:
     await session.execute("rollback")
 
 
-def _looks(session: Stepped, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+def _looks(session: Stepped, monkeypatch: pytest.MonkeyPatch) -> asyncio.Queue[list[int]]:
     """Return what the session learns each time that it asks who blocks it."""
-    looks: list[list[int]] = []
+    looks: asyncio.Queue[list[int]] = asyncio.Queue()
     ask = session.blockers
 
     async def blockers() -> list[int]:
-        looks.append(await ask())
-        return looks[-1]
+        looks.put_nowait(blockers := await ask())
+        return blockers
 
     monkeypatch.setattr(session, "blockers", blockers)
     return looks
@@ -48,11 +48,9 @@ async def test_a_wait_for_another_database_is_waited_out(
         stepping = asyncio.create_task(session.step())
         async with asyncio.timeout(10):
             while not await sql.fetchval(_WAITS, session.pid):
-                await asyncio.sleep(0)
-        looks.clear()
-        async with asyncio.timeout(10):
-            while len(looks) < 2 and not stepping.done():
-                await asyncio.sleep(0.001)
+                await looks.get()
+            for _ in range(2):
+                await looks.get()
         await stranger.execute("rollback")
         assert await stepping is State.READY
         assert session.waited == 0
