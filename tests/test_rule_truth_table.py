@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from mpesa_sync.db import detection
+from mpesa_sync.db import detection, full_pass
 from mpesa_sync.db.detection import DriftedBar, FleetSummary, named_warnings
 from mpesa_sync.domain import availability
 from mpesa_sync.domain.availability import Method, Reason
@@ -57,8 +57,10 @@ async def agree(connection: Any, table: list[Cell], *, allow_sandbox: bool) -> N
     async with connection.transaction(readonly=True):
         bars: list[DriftedBar] = []
         summary = await detection.scan(connection, allow_sandbox=allow_sandbox, each=bars.append)
+        passed = await full_pass.drifted(connection)
     assert {bar.bar_id: (bar.direction, set(bar.warnings)) for bar in bars} == drifted
     assert len(bars) == len(drifted)
+    assert sorted(passed) == sorted(drifted), "the full pass of a verification sees the same bars"
     check_summary(summary, len(table), Counter(direction for direction, _ in drifted.values()), counted)
 
 
@@ -92,6 +94,11 @@ async def test_python_and_sql_agree_in_every_cell(platform: Any, legacy: tuple[b
     await fill(platform, table, [*columns, "payment_cash_enabled", "payment_card_enabled"])
     for allow_sandbox in (True, False):
         await agree(platform, table, allow_sandbox=allow_sandbox)
+    if len(legacy) > 1:
+        three = {cell.bar_id: (*cell.oracle(allow_sandbox=True)[:2], cell.legacy is True) for cell in table}
+        older = {bar_id for bar_id, flags in three.items() if len(set(flags)) > 1}
+        async with platform.transaction(readonly=True):
+            assert set(await full_pass.drifted(platform, with_legacy=True)) == older
     facts_of_bar = await platform.prepare(detection.FACTS_OF_BAR)
     for cell in table:
         record = await facts_of_bar.fetchrow(cell.bar_id)

@@ -12,6 +12,7 @@ import msgspec
 
 from mpesa_sync.crypto.keyring import KeyRing
 from mpesa_sync.db import detection, installation, migrations, session, shape
+from mpesa_sync.db import full_pass as full_pass_of
 from mpesa_sync.db.detection import DriftedBar, FleetSummary
 from mpesa_sync.db.installation import Mode
 from mpesa_sync.db.migrations import SchemaState
@@ -107,6 +108,17 @@ async def detect(database: Database, *, with_versions: bool = False) -> tuple[li
 
     summary = await look(database, collector, with_versions=with_versions)
     return drifted, summary
+
+
+async def full_pass(database: Database, *, with_legacy: bool = False) -> list[UUID]:
+    """Return every bar that is drifted; otherwise as `look`, which reads counts and warnings, too. READ ONLY."""
+
+    async def ask() -> list[UUID]:
+        async with database.reading(session.SCAN) as connection:
+            await shape.require(connection)
+            return await full_pass_of.drifted(connection, with_legacy=with_legacy)
+
+    return await patiently(database, ask)
 
 
 async def second_look(

@@ -75,17 +75,8 @@ class Scope(ABC):
         Arguments:
             known: bars that are quarantined: they stay drifted.
         """
-        drifted: list[UUID] = []
-
-        def collect(bar: DriftedBar) -> None:
-            if bar.bar_id not in known:
-                drifted.append(bar.bar_id)
-
-        def collector() -> Callable[[DriftedBar], object]:
-            drifted.clear()
-            return collect
-
-        await fleet.look(self._db, collector, with_legacy=self._mirrors)
+        found = await fleet.full_pass(self._db, with_legacy=self._mirrors)
+        drifted = [bar_id for bar_id in found if bar_id not in known]
         still = await fleet.second_look(self._db, drifted, with_legacy=self._mirrors) if drifted else []
         ours = await self._ours([bar_id for bar_id, _ in still])
         return Candidates(pair for pair in still if pair[0] in ours), len(still) - len(ours)

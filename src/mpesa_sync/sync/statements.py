@@ -78,15 +78,18 @@ with truth as materialized (
            where e.state <> 'resolved' and e.kind = any($5::text[]) for update of e skip locked) open
    where a.id = open.id
 )
-select t.id, t.previous, t.expected, t.authority, t.stale_authority, c.id is not null as changed,
+select t.id, t.previous, t.expected, t.authority, t.stale_authority, t.id in (select c.id from changed c) as changed,
        (select is_whole from held) as is_whole
-  from truth t left join changed c on c.id = t.id
+  from truth t
+ where $8 or t.id not in (select c.id from changed c)
 """
 """Correct locked bars in one statement, which decides anew: a bar is written only while it still is drifted in the
 direction expected, and none at all where it sees other credentials than were locked. $1 run, $2 bars, $3 the authority
 expected of each, $4 whether stale authority is accepted, $5 the kinds of alerts that a correction answers, $6 those of
-the bars whose secrets are known to differ, $7 how many credentials of these bars are locked. Each bar written gets a
-new version and sends its notice (facts/live.md). A locked bar stays in its place, so it is found there."""
+the bars whose secrets are known to differ, $7 how many credentials of these bars are locked, $8 whether the bars that
+are written are returned, too, and not only the others: to send and read them would cost a quarter of the statement.
+Each bar written gets a new version and sends its notice (facts/live.md). A locked bar stays in its place, so it is
+found there."""
 TAKE_BACK_BARS: Final = """
 with held as materialized (
   select b.id, b.mpesa_enabled as now, w.expected, w.target

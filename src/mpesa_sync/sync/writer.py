@@ -172,17 +172,18 @@ async def correct_bars(
     """
     ids = [bar_id for bar_id, _ in expected]
     authorities = [authority for _, authority in expected]
-    held = await _lock_bars(connection, ids)
+    held, bars = await _lock_bars(connection, ids)
+    everything = mirror_legacy or bars < len(ids)  # else those that are not returned are written
     for _ in range(2):  # a second time where credentials came while we waited for their bar
         differing = set() if accept_stale_authority else await with_other_secrets(connection, keys, ids)
-        decided = (accept_stale_authority, RESOLVED_BY_SUCCESS, list(differing), held)
+        decided = (accept_stale_authority, RESOLVED_BY_SUCCESS, list(differing), held, everything)
         records = await connection.fetch(statements.CORRECT_BARS, run_id, ids, authorities, *decided)
         if not records or records[0]["is_whole"]:
             break
         held = await connection.fetchval(statements.LOCK_NEW_CREDENTIALS_OF_BARS, ids)
     else:
         raise TransientFault("Credentials came while their bars were locked. Nothing was saved.")
-    settled = dict.fromkeys(ids, Settled.VANISHED)
+    settled = dict.fromkeys(ids, Settled.VANISHED if everything else Settled.FIXED)
     settled.update({record["id"]: _settled(record, differing) for record in records})
     fixed = [bar_id for bar_id, result in settled.items() if result is Settled.FIXED]
     mirrored = await _mirror(connection, run_id, records, differing) if mirror_legacy else {}
@@ -272,12 +273,12 @@ def _taken(record: Any) -> Settled:
     return Settled.ALREADY_CONSISTENT if record["is_there"] else Settled.STALE
 
 
-async def _lock_bars(connection: Any, ids: Sequence[UUID]) -> int:
-    """Lock some bars and their credentials in the one order (races.md); return how many credentials."""
-    held: int = await connection.fetchval(statements.LOCK_CREDENTIALS_OF_BARS, ids)
-    await connection.execute(statements.LOCK_BARS, ids)
+async def _lock_bars(connection: Any, ids: Sequence[UUID]) -> tuple[int, int]:
+    """Lock some bars and their credentials in the one order (races.md); return how many credentials, and bars."""
+    held = await connection.fetchval(statements.LOCK_CREDENTIALS_OF_BARS, ids)
+    bars = await connection.fetchval(statements.LOCK_BARS, ids)
     failpoints.hit(Failpoint.BATCH_LOCKED)
-    return held
+    return held, bars
 
 
 def _settled(record: Any, differing: Collection[UUID]) -> Settled:
