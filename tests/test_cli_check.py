@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
 import pytest
 
+from mpesa_sync.cli.check import Findings
+from mpesa_sync.db.detection import DriftedBar, FleetSummary
 from tests.support.cli import as_role, cli, environment, on_terminal
 from tests.support.observer import database_hash
 from tests.support.venues import add_bar
@@ -252,3 +255,15 @@ async def test_a_hostile_slug_cannot_steer_the_terminal(database_url: str, sql: 
     ended = cli("check", url=database_url)
     assert "\x1b" not in ended.out
     assert "gone" in ended.out
+
+
+@pytest.mark.parametrize("number", [0, 1, 999, 1000, 1001, 2500])
+def test_records_of_any_number_are_one_array_in_their_order(number: int) -> None:
+    """Spec 6: they are encoded a thousand at a time, and asked for anew where the database was lost meanwhile."""
+    findings = Findings(FleetSummary(number, 0, number))
+    bars = [DriftedBar(UUID(int=place), None, True, False, (), None) for place in range(number)]
+    for _ in range(2):
+        findings.clear()
+        for bar in bars:
+            findings.add(bar, as_json=True)
+    assert [record["bar_id"] for record in json.loads(bytes(findings.records()))] == [str(bar.bar_id) for bar in bars]

@@ -28,6 +28,7 @@ from mpesa_sync.sync import stale_authority
 LISTED: Final = 50
 """Drifted bars that are listed for a person; `--json` lists all of them."""
 
+_ENCODED_AT_ONCE: Final = 1_000
 _encode: Final = msgspec.json.Encoder().encode
 _MEANING: Final = {
     Direction.HIDDEN: "M-Pesa is on, customers are not offered it (lost sales)",
@@ -58,19 +59,37 @@ class Report(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Findings:
-    """What a check found; `encoded` are records as JSON, a comma after each: one buffer keeps a large fleet small."""
+    """What a check found; records become JSON, some at a time: one buffer keeps a large fleet small."""
 
     summary: FleetSummary
     listed: list[DriftedBar] = field(default_factory=list)
-    encoded: bytearray = field(default_factory=bytearray)
+    _encoded: bytearray = field(default_factory=bytearray)
+    _waiting: list[Record] = field(default_factory=list)
 
     def add(self, bar: DriftedBar, *, as_json: bool) -> None:
         """Keep what will be printed of a drifted bar."""
         if as_json:
-            self.encoded += _encode(_record(bar))
-            self.encoded += b","
+            self._waiting.append(_record(bar))
+            if len(self._waiting) == _ENCODED_AT_ONCE:
+                self._encode()
         elif len(self.listed) < LISTED:
             self.listed.append(bar)
+
+    def clear(self) -> None:
+        """Forget what was added: the database is asked again."""
+        self.listed.clear()
+        self._encoded.clear()
+        self._waiting.clear()
+
+    def records(self) -> msgspec.Raw:
+        """Return what was added as a JSON array."""
+        self._encode()
+        return msgspec.Raw(b"[" + self._encoded[:-1] + b"]")
+
+    def _encode(self) -> None:
+        if self._waiting:
+            self._encoded += _encode(self._waiting)[1:-1] + b","
+            self._waiting.clear()
 
 
 def register(app: typer.Typer) -> None:
@@ -114,8 +133,7 @@ async def _fleet(opened: Opened, as_json: bool) -> Findings:
     findings = Findings(FleetSummary(0, 0, 0))
 
     def collector() -> Callable[[DriftedBar], None]:
-        findings.listed.clear()
-        findings.encoded.clear()
+        findings.clear()
         return partial(findings.add, as_json=as_json)
 
     findings.summary = await fleet.look(opened.database, collector)
@@ -163,7 +181,7 @@ def _report(findings: Findings) -> Report:
         consistent=summary.consistent,
         drift={Direction.HIDDEN.value: summary.hidden, Direction.EXPOSED.value: summary.exposed},
         warnings={warning.value: number for warning, number in summary.warnings.items() if number},
-        records=msgspec.Raw(b"[" + findings.encoded[:-1] + b"]"),
+        records=findings.records(),
     )
 
 
