@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
+from uuid import UUID
 
 from mpesa_sync.clock import Clock
 from mpesa_sync.live.connection import Send, Stream, Wire
@@ -46,10 +47,17 @@ class StreamRefused(Exception):
 
 
 class Streams:
-    """All open streams, their caps, their heartbeat, and their end."""
+    """All open streams, their caps, their heartbeat, and their end.
 
-    def __init__(self, watched: Watched, *, limits: Limits, clock: Clock) -> None:
+    Arguments:
+        others_first: waits for reads of other bars than the one given, for a moment at most.
+    """
+
+    def __init__(
+        self, watched: Watched, others_first: Callable[[UUID], Awaitable[None]], *, limits: Limits, clock: Clock
+    ) -> None:
         self._watched = watched
+        self._others_first = others_first
         self._limits = limits
         self._clock = clock
         self._all: dict[Stream, None] = {}  # in the order of their next heartbeat
@@ -197,27 +205,30 @@ class Streams:
     async def _fan_out(self, entry: Entry) -> None:
         """Write to all pages of a bar, and again where it has changed meanwhile, after a rest.
 
-        So a crowded bar that changes all the time takes a share of this process and no more (L7).
+        So a crowded bar that changes all the time takes a share of this process and no more, and while another bar is
+        read, it lets that go first: its turns came between the round trips of the read (L7).
         """
         try:
             entry.again = True
             while entry.again:
                 entry.again = False
                 began = self._clock.monotonic()
-                await self._in_turns(entry.streams, frame=True)
+                await self._in_turns(entry.streams, frame=True, of_bar=entry.bar_id)
                 if entry.again:
                     took_s = self._clock.monotonic() - began
                     await self._clock.sleep(min(_RESTS * took_s, _LONGEST_REST_S))
         finally:
             entry.is_fanning = False
 
-    async def _in_turns(self, streams: Iterable[Stream], *, frame: bool = False) -> None:
+    async def _in_turns(self, streams: Iterable[Stream], *, frame: bool = False, of_bar: UUID | None = None) -> None:
         chosen = list(streams)
         for start in range(0, len(chosen), self._limits.slice_of):
             for stream in chosen[start : start + self._limits.slice_of]:
                 stream.frame_due = stream.frame_due or frame
                 self.push(stream)
             await asyncio.sleep(0)
+            if of_bar is not None:
+                await self._others_first(of_bar)
 
     def say_stale(self) -> None:
         """Tell every page that the feed is not proven live (L6)."""

@@ -54,7 +54,7 @@ class Hub:
         self._watched = Watched(forget_after_s=self.limits.forget_after_s, most_idle=self.limits.idle_bars)
         reads = partial(read_soon, FirstAnswers(database, READ), Judge(database.keys, database.allow_sandbox))
         self._reader = Reader(reads, self._found, self._unread, limits=self.limits, clock=self._clock)
-        self._streams = Streams(self._watched, limits=self.limits, clock=self._clock)
+        self._streams = Streams(self._watched, self._reader.others_first, limits=self.limits, clock=self._clock)
         self._keeping = Keeping(database, self._watched, self._reader, limits=self.limits, clock=self._clock)
         self._lookup = Lookup(partial(resolve, database))
         self._listener = Listener(

@@ -26,6 +26,8 @@ class Limits:
         retry_ms: how long a client waits before it comes back, at least and at most.
         tick_every_s: how often the shared timer looks.
         slice_of: streams that are served before others get a turn (L7).
+        held_s: how long, in each of its turns, a crowded bar waits at most for a read of other bars (L7): a read and
+            the one after it on a busy machine.
     """
 
     stale_after_s: float = 3.0
@@ -48,3 +50,4 @@ class Limits:
     retry_ms: tuple[int, int] = (500, 5_000)
     tick_every_s: float = 0.25
     slice_of: int = 32
+    held_s: float = 0.003

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 from uuid import UUID
 
@@ -48,12 +49,25 @@ class Reader:
         self._later: dict[UUID, None] = {}
         self._in_flight: dict[UUID, Answer | None] = {}
         self._work = asyncio.Event()
+        self._landed = asyncio.Event()
         self._swept: list[asyncio.Future[None]] = []
         self._is_closed = False
 
     def is_dirty(self, bar_id: UUID) -> bool:
         """Return whether a read of this bar was asked for that has not ended yet."""
         return bar_id in self._urgent or bar_id in self._in_flight
+
+    async def others_first(self, bar_id: UUID) -> None:
+        """Wait while other bars than this one are being read or are about to be, for `Limits.held_s` at most (L7)."""
+        if not self._reads_beside(bar_id):
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.held_s):
+                while self._reads_beside(bar_id):
+                    await self._landed.wait()
+
+    def _reads_beside(self, bar_id: UUID) -> bool:
+        return any(len(bars) > (bar_id in bars) for bars in (self._urgent, self._in_flight))
 
     def wake(self, bar_id: UUID) -> None:
         """Have the bar read soon; many wakes are one read."""
@@ -108,10 +122,10 @@ class Reader:
             async with asyncio.timeout(self._limits.read_timeout_s):
                 known = await self._read(list(batch))
         except Exception as exc:  # noqa: BLE001 - logged, and handed to those who wait
-            self._in_flight = {}
+            self._land()
             await self._failed(batch, translate(exc))
             return
-        self._in_flight = {}
+        self._land()
         metrics.feed_reads.labels("done").inc()
         for bar_id, answer in batch.items():
             self._found(bar_id, known.get(bar_id))
@@ -119,6 +133,12 @@ class Reader:
                 answer.set_result(known.get(bar_id))
         if not self._later:
             self._end_sweep(None)
+
+    def _land(self) -> None:
+        """Nothing is in flight now; tell those who wait for that."""
+        self._in_flight = {}
+        self._landed.set()
+        self._landed.clear()
 
     def _batch(self) -> dict[UUID, Answer | None]:
         """Take the next bars; they are in flight from now on."""
