@@ -106,6 +106,7 @@ async def test_a_plan_is_written_looked_at_and_applied(database_url: str, sql: A
     written = cli("migrate", "--plan-out", str(plan), url=database_url)
     assert written.code == 2, written.err
     assert (str(plan) in written.err, plan.stat().st_mode & 0o777) == (True, 0o600)
+    assert f"migrate --plan {plan}' applies the plan" in " ".join(written.out.split()), written.out
     assert await database_hash(sql) == before
     in_the_way = cli("migrate", "--plan-out", str(plan), url=database_url)
     assert (in_the_way.code, "exists already" in in_the_way.err) == (64, True)

@@ -75,6 +75,7 @@ async def write(opened: Opened, options: RunOptions, path: Path) -> Run:
             writer.finish()
     except OSError as exc:
         raise InvalidInput(WRITE_OPTION, f"{path} cannot be written: {exc.strerror}") from None
+    run.plan_file = str(path)
     output.note(
         f"The plan is in {path}, good until {header.expires_at:%Y-%m-%d %H:%M} UTC; "
         f"'mpesa-sync migrate --plan {path}' applies it."

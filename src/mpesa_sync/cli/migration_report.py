@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from typing import Any, Final
 
@@ -245,6 +246,8 @@ def _next(run: Run) -> str:
     if report.state is RunState.PAUSED:
         return resume if run.fault is None else f"remove what is in the way; then {resume}"
     if code is ExitCode.DRIFT:
+        if run.plan_file is not None and planned_changes(run):
+            return f"'mpesa-sync migrate --plan {shlex.quote(run.plan_file)}' applies the plan, and nothing beside it."
         if run.kind == words.UNDO:
             return f"{begin} takes them back."
         if run.records and not planned_changes(run):

@@ -181,7 +181,7 @@ class Run(msgspec.Struct, kw_only=True):
     drifted and none of this run's, as its verification saw.
     `kind`: `migrate`, `retry` or `undo`. `is_bound`: it is about chosen bars alone, those of a plan or the quarantine.
     `of_run`: the run that is undone, or whose quarantined bars alone are retried. `is_kept`: it was written down, so
-    that it can be looked at, resumed, undone.
+    that it can be looked at, resumed, undone. `plan_file`: where a dry run has written down what it would correct.
     """
 
     report: RunReport
@@ -199,6 +199,7 @@ class Run(msgspec.Struct, kw_only=True):
     installed: bool = False
     limit: str | None = None
     fault: str | None = None
+    plan_file: str | None = None
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
