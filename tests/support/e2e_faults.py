@@ -9,13 +9,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 import httpx
 
 from mpesa_sync.db.failpoints import Failpoint
 from mpesa_sync.demo.proxy import Fault
 from tests.support.e2e_machine import Machine, Rule
-from tests.support.e2e_model import migrated, troubled
+from tests.support.e2e_model import FAILED, migrated, troubled, untouched
 from tests.support.e2e_others import Operators, Programs
 from tests.support.e2e_staff import Staff, outcome_of
 from tests.support.e2e_worlds import Bar, Red
@@ -38,6 +39,7 @@ _LEFT: Final = "select id from mpesa_sync.migration_runs where state not in ('do
 _LATEST: Final = "select id from mpesa_sync.migration_runs order by started_at desc limit 1"
 _OUT_OF_SPACE_OR_REFUSED: Final = (*EXHAUSTED, *REFUSED)
 _SWEEP_POINTS: Final = (*SLICE_POINTS, Failpoint.PAIR_WRITTEN, Failpoint.RESULT_STORED)
+_NO_OPERATION: Final = str(UUID(int=0))
 _JUMP: Final = """
 update mpesa_sync.reconciler
    set lease_until = lease_until - $1::interval, next_run = next_run - $1::interval,
@@ -64,19 +66,19 @@ class Faults:
         """Return them by name."""
         proxy = self._place.proxy
         return {
-            "the database fails": (220, self._trouble),
-            "cut before commit": (15, lambda: self._cut(proxy.cut_before_commit, Fault.CUT_BEFORE_COMMIT)),
-            "cut after commit": (15, lambda: self._cut(proxy.cut_after_commit, Fault.CUT_AFTER_COMMIT)),
-            "connections reset": (15, self._reset),
-            "backends ended": (15, lambda: self._ended("mpesa-sync%")),
-            "listener ended": (15, lambda: self._ended("mpesa-sync listener")),
-            "pages cut": (15, self._pages_cut),
-            "server killed": (12, self._server_killed),
-            "servers replaced": (3, self._replaced),
-            "worker killed": (6, self._worker_killed),
-            "migration killed": (12, self._migration_killed),
-            "sweep killed": (12, self._sweep_killed),
-            "clock jumped": (12, self._clock_jumped),
+            "the database fails": (110, self._trouble),
+            "cut before commit": (8, lambda: self._cut(proxy.cut_before_commit, Fault.CUT_BEFORE_COMMIT)),
+            "cut after commit": (8, lambda: self._cut(proxy.cut_after_commit, Fault.CUT_AFTER_COMMIT)),
+            "connections reset": (8, self._reset),
+            "backends ended": (8, lambda: self._ended("mpesa-sync%")),
+            "listener ended": (8, lambda: self._ended("mpesa-sync listener")),
+            "pages cut": (8, self._pages_cut),
+            "server killed": (5, self._server_killed),
+            "servers replaced": (1, self._replaced),
+            "worker killed": (3, self._worker_killed),
+            "migration killed": (8, self._migration_killed),
+            "sweep killed": (8, self._sweep_killed),
+            "clock jumped": (6, self._clock_jumped),
         }
 
     async def _trouble(self) -> bool:
@@ -90,7 +92,7 @@ class Faults:
         await self._place.lane.arm(bar.id, trouble)
         answer = await self._staff.post(body)
         hits = await self._place.lane.disarm(bar.id, trouble)
-        bar.does(troubled(op, verdict(trouble, hits)), outcome_of(answer))
+        bar.does(troubled(op, verdict(trouble, hits)), answer=outcome_of(answer))
         if hits:
             self._machine.met.update((f"database: {fault}", f"database: at {site}"))
             self._machine.met["database: gave up" if fault in LOST and trouble.times > 1 else "database: other"] += 1
@@ -104,13 +106,15 @@ class Faults:
         self._place.proxy.disarm()
         return self._place.proxy.fired[fault] > before
 
-    async def _posted(self, bar: Bar) -> None:
+    async def _posted(self, bar: Bar, *, may_fail: bool = False) -> None:
         body, op = self._staff.drawn(bar)
-        bar.does(op, outcome_of(await self._staff.post(body)))
+        answer = outcome_of(await self._staff.post(body))
+        self._machine.met["lost while reading: failed"] += answer == FAILED
+        bar.does(op, *([untouched] if may_fail else []), answer=answer)
 
     async def _reset(self) -> bool:
         """Reset every connection of the server to its database, somewhere in the middle of a request."""
-        asking = asyncio.create_task(self._posted(self._machine.any_bar()))
+        asking = asyncio.create_task(self._posted(self._machine.any_bar(), may_fail=True))
         await asyncio.sleep(self._draw.choice((0.002, 0.006, 0.012)))
         fired = self._place.proxy.reset_all()
         await asking
@@ -118,7 +122,7 @@ class Faults:
 
     async def _ended(self, application: str) -> bool:
         ended = await self._place.sql.fetchval(_END, application)
-        await self._posted(self._machine.any_bar())
+        await self._posted(self._machine.any_bar(), may_fail=True)
         return int(ended) > 0
 
     async def _pages_cut(self) -> bool:
@@ -132,7 +136,7 @@ class Faults:
         body, op = self._staff.drawn(bar)
         bar.loses(_KILLED, op)
         asking = asyncio.create_task(self._staff.post(body))
-        await asyncio.sleep(self._draw.choice((0.004, 0.008, 0.012, 0.02)))
+        await asyncio.sleep(self._draw.choice((0.005, 0.015, 0.03, 0.05)))
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -218,7 +222,7 @@ class Faults:
         await self._drift()
         before = {bar: bar.seen for bar in self._machine.bars}
         point = self._draw.choice(BATCH_POINTS)
-        cycle = Cycle("migrate", point, "", "", nth=self._draw.choice((1, 1, 2)), batch_size=1)
+        cycle = Cycle("migrate", point, "", _NO_OPERATION, nth=self._draw.choice((1, 1, 2)), batch_size=1)
         killed = await self._place.harness.run(cycle)
         await self._until_none_at_work(APPLICATION, gone=True)
         left = await self._place.sql.fetchval(_LEFT)
@@ -237,7 +241,7 @@ class Faults:
         """Kill a sweep of the reconciler at a named place: the one that goes on finds its work whole or not begun."""
         await self._operators.without_guards()
         await self._drift()
-        cycle = Cycle("sweep", self._draw.choice(_SWEEP_POINTS), "", "")
+        cycle = Cycle("sweep", self._draw.choice(_SWEEP_POINTS), "", _NO_OPERATION)
         killed = await self._place.harness.run(cycle)
         await self._until_none_at_work(APPLICATION, gone=True)
         return killed

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -18,12 +18,13 @@ from tests.support.e2e_model import Seen
 from tests.support.e2e_place import TROUBLED, Place
 from tests.support.e2e_worlds import Bar, Red
 from tests.support.states import STATES
+from tests.support.whole_model import FAULTS, SITES
 
 Rule = Callable[[], Awaitable[bool]]
 """Does it, and returns whether there was anything to do."""
 EACH: Final = 200
-DEALT: Final = 206
-"""How often each rule is dealt: some find nothing to do."""
+DEALT: Final = 108
+"""How often each rule is dealt to one of two machines: some find nothing to do."""
 MOST_SKIPPED: Final = 0.2
 _REST_EVERY: Final = 1_000
 
@@ -37,7 +38,7 @@ class Machine:
         clean: bars that were seen to agree since guards stand: these may not drift any more.
     """
 
-    def __init__(self, place: Place, seed: int) -> None:
+    def __init__(self, place: Place, seed: str) -> None:
         self.place = place
         self.draw = random.Random(seed)
         self.bars = [Bar(bar_id) for bar_id in place.bars]
@@ -74,16 +75,22 @@ class Machine:
             bar.is_swept = is_on
 
     async def run(
-        self, rules: Mapping[str, Rule], faults: Mapping[str, tuple[int, Rule]], rest: Callable[[], Awaitable[None]]
+        self,
+        rules: Mapping[str, Rule],
+        faults: Mapping[str, tuple[int, Rule]],
+        rest: Callable[[], Awaitable[None]],
+        *,
+        share: float = 1.0,
     ) -> None:
         """Deal the whole deck, and hold what is committed against the worlds after each card.
 
         Arguments:
             faults: with how often each is dealt.
             rest: waits until all is quiet, now and then and at the end.
+            share: how much of the deck is dealt.
         """
-        deck = [name for name in rules for _ in range(DEALT)]
-        deck += [name for name, (times, _) in faults.items() for _ in range(times)]
+        deck = [name for name in rules for _ in range(round(DEALT * share))]
+        deck += [name for name, (times, _) in faults.items() for _ in range(round(times * share))]
         self.draw.shuffle(deck)
         done: list[str] = []
         try:
@@ -140,13 +147,24 @@ class Machine:
             else:
                 self._stored[key] = now
 
-    def covered(self, rules: Mapping[str, Rule], faults: Mapping[str, tuple[int, Rule]]) -> list[str]:
-        """Return what was not met often enough for the run to mean anything."""
-        few = [f"{name}: {self.fired[name]}" for name in rules if self.fired[name] < EACH]
-        few += [f"{name}: {self.faults[name]}" for name in faults if not self.faults[name]]
-        cells = {(state.mpesa_enabled, state.sandbox, state.production) for state in STATES}
-        few += [f"never in {cell}" for cell in cells - self.cells]
-        total = self.fired.total() + self.faults.total() + self.skipped.total()
-        if self.skipped.total() >= MOST_SKIPPED * total:
-            few.append(f"skipped {self.skipped.total()} of {total}: {dict(self.skipped)}")
-        return few
+
+def covered(
+    machines: Sequence[Machine], rules: Mapping[str, Rule], faults: Mapping[str, tuple[int, Rule]]
+) -> list[str]:
+    """Return what was not met often enough, of all machines together, for the run to mean anything."""
+    fired, faulty, skipped, met = (
+        sum((getattr(machine, name) for machine in machines), Counter[str]())
+        for name in ("fired", "faults", "skipped", "met")
+    )
+    few = [f"{name}: {fired[name]}" for name in rules if fired[name] < EACH]
+    few += [
+        f"{name}: {faulty[name]}" for name, (dealt, _) in faults.items() if 2 * faulty[name] < dealt * len(machines)
+    ]
+    few += [f"database: {what}" for what in FAULTS if not met[f"database: {what}"]]
+    few += [f"database: at {site}" for site in SITES if not met[f"database: at {site}"]]
+    cells = {(state.mpesa_enabled, state.sandbox, state.production) for state in STATES}
+    few += [f"never in {cell}" for cell in cells - {cell for machine in machines for cell in machine.cells}]
+    total = fired.total() + faulty.total() + skipped.total()
+    if skipped.total() >= MOST_SKIPPED * total:
+        few.append(f"skipped {skipped.total()} of {total}: {dict(skipped)}")
+    return few

@@ -159,6 +159,11 @@ def troubled(op: Op, verdict: Verdict) -> Op:
     return troubled_op
 
 
+def untouched(world: World) -> tuple[object, World]:
+    """The database was lost before a request had written anything: it failed, says so, and leaves nothing."""
+    return FAILED, world
+
+
 def corrected(world: World) -> World:
     """Return the world in which the flag follows the credentials, which answers the bar's alerts."""
     return world.but(enabled=world.seen.authority, alerts=())
@@ -221,5 +226,16 @@ def written(*, guarded: bool, **fields: Flag | Row) -> Op:
         if guarded and after.seen.direction is not None:
             after = after.but(enabled=after.seen.authority)
         return None, after
+
+    return op
+
+
+def unheeded(**fields: Flag | Row) -> Op:
+    """The same behind guards that came when the bar was drifted already: a write that changes nothing may not wake
+    them (G5 holds from the first clean check on)."""
+    unguarded = written(guarded=False, **fields)
+
+    def op(world: World) -> tuple[object, World]:
+        return (None if world.seen.direction is not None else "the bar was in sync"), unguarded(world)[1]
 
     return op

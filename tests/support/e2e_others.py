@@ -1,8 +1,7 @@
-"""What others do in the machine over real processes: old programs in SQL, operators by commands, customers."""
+"""What others do in the machine over real processes: old programs in SQL, operators by commands."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any, Final
 from uuid import UUID
@@ -16,9 +15,9 @@ from tests.support.e2e_model import (
     checked,
     drifted,
     migrated,
-    offered,
     repaired,
     taken_back,
+    unheeded,
     written,
 )
 from tests.support.e2e_worlds import Bar, Red
@@ -35,7 +34,8 @@ insert into public.mpesa_credentials
 values ($1, $2, '600123', $3, $4, $5, $6)
 """
 _FLAGS: Final[tuple[Flag, ...]] = (True, False, None)
-_SHOWN_WITHIN_S: Final = 20.0
+_FRESH: Final = 0.5
+"""How many undos take back a run that has just found something."""
 _OBSERVING: Final = {"MPESA_SYNC_RECONCILE": "observe"}
 """An undo is refused by a program that would repair what it takes back."""
 
@@ -69,8 +69,13 @@ class Programs:
         except asyncpg.DeadlockDetectedError:
             self._machine.met["program: deadlock"] += 1
             return True
-        bar.does(written(guarded=self._machine.guarded, **fields))
+        self._wrote(bar, **fields)
         return True
+
+    def _wrote(self, bar: Bar, **fields: Any) -> None:
+        guarded = self._machine.guarded
+        later = [unheeded(**fields)] if guarded and bar not in self._machine.clean else []
+        bar.does(written(guarded=guarded, **fields), *later)
 
     def _bar(self, least: int = 0, most: int = 2) -> Bar | None:
         """Draw a bar that has so many credentials rows, None where there is none."""
@@ -117,7 +122,11 @@ class Programs:
         return await self._write(bar, (_DELETE_ROW, (name,)), **{name: "absent"})
 
     async def _insert(self) -> bool:
-        bar, on = self._bar(most=1), self._draw.choice(_FLAGS)
+        if (bar := self._bar(most=1)) is None:
+            await self._delete()
+            await self._machine.look()
+            bar = self._bar(most=1)
+        on = self._draw.choice(_FLAGS)
         if bar is None:
             return False
         name = self._draw.choice([name for name in ENVIRONMENTS if name not in bar.seen.flags])
@@ -139,7 +148,7 @@ class Programs:
             return True
         fields: dict[str, Any] = {"enabled": state.mpesa_enabled}
         fields |= {"sandbox": state.sandbox, "production": state.production}
-        bar.does(written(guarded=self._machine.guarded, **fields))
+        self._wrote(bar, **fields)
         return True
 
 
@@ -149,8 +158,8 @@ class Operators:
     `runs`: of each migration that changed something the bars, with what it left and found.
     `changes`: everything that runs and undone runs have changed: run, bar, before, after."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine, self._draw = machine, machine.draw
+    def __init__(self, machine: Machine, programs: Programs) -> None:
+        self._machine, self._draw, self._programs = machine, machine.draw, programs
         self.runs: dict[str, dict[UUID, tuple[Flag, Flag]]] = {}
         self.changes: list[tuple[UUID, UUID, Flag, Flag]] = []
 
@@ -177,14 +186,14 @@ class Operators:
             if record is None:
                 bar.does(drifted)
             else:
-                bar.does(checked, (record["direction"], record["authority"], record["shown"]))
+                bar.does(checked, answer=(record["direction"], record["authority"], record["shown"]))
         return True
 
     async def _repair(self) -> bool:
         bar = self._machine.any_bar()
         ended = await self._machine.place.cli("repair", str(bar.id), "--actor", "machine")
         assert ended.code == 0, ended
-        bar.does(repaired, ": repaired." in ended.out)
+        bar.does(repaired, answer=": repaired." in ended.out)
         return True
 
     async def migrate(self) -> bool:
@@ -210,7 +219,11 @@ class Operators:
         self.changes += [(UUID(run), bar.id, was.enabled, was.enabled is not True) for bar, was in changed.items()]
 
     async def _undo(self) -> bool:
-        """Take a run back."""
+        """Take a run back, one that has just ended or any."""
+        if not self._machine.guarded and (not self.runs or self._draw.random() < _FRESH):
+            await self._programs.flip(self._draw.choice(self._machine.open_bars))
+            await self._machine.look()
+            await self.migrate()
         runs = list(self.runs)
         if not runs:
             return False
@@ -251,51 +264,4 @@ class Operators:
             assert ended.code in (0, 2), ended
             machine.guarded = True
         machine.met["guards on" if machine.guarded else "guards off"] += 1
-        return True
-
-
-class Customers:
-    """Customers: one who asks, and one who opens a page."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
-        self._versions: dict[UUID, tuple[str, int]] = {}
-
-    @property
-    def rules(self) -> dict[str, Rule]:
-        """Return what they do, by name."""
-        return {"customer: asks": self._asks, "customer: opens a page": self._opens}
-
-    async def _asks(self) -> bool:
-        bar = self._machine.any_bar()
-        async with asyncio.timeout(_SHOWN_WITHIN_S):
-            while True:
-                answer = await self._machine.place.client.get(f"/api/bars/{bar.id}/payment-methods")
-                assert answer.status_code == 200, answer.text
-                if self._is_right(bar, answer.json()):
-                    return True
-                await asyncio.sleep(0.002)  # whoever is late needs the processor, too
-
-    async def _opens(self) -> bool:
-        bar, client = self._machine.any_bar(), self._machine.place.client
-        stream = client.stream("GET", f"/api/bars/{bar.id}/payment-methods/events")
-        async with asyncio.timeout(_SHOWN_WITHIN_S), stream as answer:
-            async for line in answer.aiter_lines():
-                is_answer = line.startswith("data: {") and '"methods"' in line
-                if is_answer and self._is_right(bar, json.loads(line.removeprefix("data: "))):
-                    return True
-        raise Red(f"{bar.id}: a page was closed before it showed anything that is so")
-
-    def _is_right(self, bar: Bar, said: dict[str, Any]) -> bool:
-        """Whether a customer is shown what may be so by now; a version never goes back, whoever answers."""
-        methods = tuple(method["id"] for method in said["methods"])
-        epoch, _, number = said["version"].partition(":")
-        last = self._versions.get(bar.id)
-        if last is not None and last[0] == epoch and int(number) < last[1]:
-            self._machine.met["an older version from the other process"] += 1
-        self._versions[bar.id] = (epoch, int(number))
-        if methods not in {world.seen.offer for world in bar.possible()}:
-            self._machine.met["shown late"] += 1
-            return False
-        bar.does(offered, methods)
         return True

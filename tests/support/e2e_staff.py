@@ -99,7 +99,7 @@ class Staff:
         """Post, hear the answer, and believe it."""
         keyed = self._keyed(bar, body) if self._draw.random() < _KEYED else None
         answer = await self.post(body, keyed.headers if keyed else self._writer())
-        bar.does(op, outcome_of(answer))
+        bar.does(op, answer=outcome_of(answer))
         if keyed is not None:
             keyed.answer = (answer.status_code, answer.json())
             self._asked = [*self._asked, keyed][-_REMEMBERED:]
@@ -145,7 +145,7 @@ class Staff:
         read = await place.client.get(PATH, params={"barId": str(bar.id)}, headers=place.signed_in["staff"])
         assert read.status_code == 200, read.text
         faster, op = self.drawn_save(bar)
-        bar.does(op, outcome_of(await self.post(faster, place.signed_in["manager"])))
+        bar.does(op, answer=outcome_of(await self.post(faster, place.signed_in["manager"])))
         body, _ = self.drawn(bar)
         late = await self.post(body, {**place.signed_in["owner"], "if-match": read.headers["etag"]})
         if late.status_code != 409 or late.json()["code"] != "stale_form":
@@ -153,16 +153,20 @@ class Staff:
         return True
 
     async def _lost(self) -> bool:
-        """Send a request and go away without its answer: it is done, or it is not."""
+        """Send a request, or half of it, and go away without its answer: it is done, or it is not."""
         bar = self._machine.any_bar()
         if len(bar.lost) >= _MOST_LOST:
-            return False
+            await self.settle_lost(bar)
         body, op = self.drawn(bar)
         keyed = self._keyed(bar, body)
         self._asked.append(keyed)
         bar.loses(keyed.number, op)
         await send_and_leave(
-            self._machine.place.serving.url, keyed.headers, body, after_s=self._draw.choice((0.0, 0.001, 0.004, 0.02))
+            self._machine.place.serving.url,
+            keyed.headers,
+            body,
+            share=self._draw.choice((1.0, 1.0, 0.5)),
+            after_s=self._draw.choice((0.0, 0.001, 0.004, 0.02)),
         )
         return True
 
@@ -222,14 +226,17 @@ def outcome_of(answer: httpx.Response) -> str:
     raise Red(f"{answer.status_code}: {answer.text}")
 
 
-async def send_and_leave(url: str, headers: dict[str, str], body: dict[str, Any], *, after_s: float) -> None:
-    """Send a whole request over a connection of its own, and reset that before the answer is read."""
+async def send_and_leave(
+    url: str, headers: dict[str, str], body: dict[str, Any], *, share: float, after_s: float
+) -> None:
+    """Send a share of a request over a connection of its own, and reset that before the answer is read."""
     parts, text = urlsplit(url), json.dumps(body).encode()
     _, writer = await asyncio.open_connection(parts.hostname, parts.port)
     named = {"host": parts.netloc, "content-type": "application/json", "content-length": str(len(text)), **headers}
     lines = [f"POST {PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in named.items()), "", ""]
     with suppress(ConnectionError):
-        writer.write("\r\n".join(lines).encode() + text)
+        sent = "\r\n".join(lines).encode() + text
+        writer.write(sent[: len(sent) - round(len(text) * (1.0 - share))])
         await writer.drain()
         await asyncio.sleep(after_s)
     writer.transport.abort()

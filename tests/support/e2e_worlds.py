@@ -48,16 +48,16 @@ class Bar:
                 answer, after = self._lost[number](world)
                 yield after.with_fate(number, APPLIED if answer == APPLIED else REFUSED)
 
-    def does(self, op: Op, answer: object = None) -> None:
-        """Somebody has done this, and was answered so.
+    def does(self, *ops: Op, answer: object = None) -> None:
+        """Somebody has done this, or one of these, and was answered so.
 
         Raises:
             Red: it would have been answered so in no world.
         """
         before = self.possible()
-        after = {world for said, world in map(op, before) if said == answer}
+        after = {after for world in before for op in ops for said, after in [op(world)] if said == answer}
         if not after:
-            raise Red(f"{self.id}: {answer!r} was answered, not {[op(world)[0] for world in before]}")
+            raise Red(f"{self.id}: {answer!r} was answered, not {[op(world)[0] for world in before for op in ops]}")
         self.worlds = after
 
     def loses(self, number: int, op: Op) -> None:
