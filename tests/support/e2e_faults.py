@@ -59,6 +59,7 @@ class Faults:
     def __init__(self, machine: Machine, staff: Staff, programs: Programs, operators: Operators) -> None:
         self._machine, self._place, self._draw = machine, machine.place, machine.draw
         self._jumped: datetime | None = None
+        self._hours = 0
         self._staff, self._programs, self._operators = staff, programs, operators
 
     @property
@@ -200,8 +201,14 @@ class Faults:
         return killed
 
     async def _clock_jumped(self) -> bool:
-        """Let the database's clock jump by hours, forth or back, as the stored times of the reconciler see it."""
-        self._jumped = await self._place.sql.fetchval(_JUMP, timedelta(hours=self._draw.choice((-3, 3))))
+        """Let the database's clock jump by hours, forth or back, as the stored times of the reconciler see it.
+
+        A jump that nobody has met yet is not taken back: then there would have been none.
+        """
+        hours = self._draw.choice((-3, 3))
+        if self._jumped is None or await self._place.sql.fetchval(_SWEPT) != self._jumped:
+            self._hours = hours
+        self._jumped = await self._place.sql.fetchval(_JUMP, timedelta(hours=self._hours))
         return True
 
     async def until_swept(self) -> None:
