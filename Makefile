@@ -48,7 +48,7 @@ prove-night: setup ## Ten times the figures of the longer proofs, a soak of 20 m
 mutants: setup ## Plant each known mistake, also those left for the night, and see that a test turns red
 	$(BIN)/python tools/mutants.py --all --postgres $(POSTGRES)
 
-bench: setup ## Measure, each figure beside its limit in the same run
+bench: setup ## Measure, each figure beside its limit, all of it held to the contract at the end (half an hour)
 	$(BIN)/python -m benchmarks
 
 format: setup ## Format the code and mend what lint can mend

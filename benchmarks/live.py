@@ -180,7 +180,7 @@ async def measure(server: embedded.Server, streams: int) -> list[Row]:
     rows = list[Row]()
     async with writer(site.url) as writing, place("app", site) as target:
         rows += await one_stream(site, target, writing, names(), streams)
-        for size in sorted({min(1_000, streams // 2), streams // 2}):
+        for size in sorted({min(1_000, streams // 2), streams // 4, streams // 2}):
             rows.append(await last_of_many(site, target, writing, size, BROADCASTS))
         rows += await _cut(site, target, writing, streams // 2)
         rows += await _flips(site, target, writing)
