@@ -73,6 +73,7 @@ async def test_the_page_shows_every_venue_as_stored(page: Page) -> None:
     }
     assert (await page.browser.get("/demo", params={"venue": "nowhere"})).status_code == 404
     assert (await page.browser.get("/demo/control")).status_code == 405
+    assert (await page.browser.get("/")).url.path == "/demo"
 
 
 async def test_the_customers_page_has_a_sample_tab_and_says_that_it_is_one(page: Page) -> None:

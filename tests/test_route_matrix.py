@@ -54,6 +54,7 @@ insert into mpesa_sync.alerts (bar_id, kind, cause, what_to_do) values ($1, 'syn
 returning id
 """
 TABLE: Final[dict[tuple[str, str], Expected]] = {
+    ("/", "GET"): alike(303),
     ("/api/mpesa-settings", "GET"): alike(*READS),
     ("/api/mpesa-settings", "POST"): alike(401, 200, 200, 403, 404, 404, 404),
     ("/api/operations/{operation_id}", "GET"): alike(401, 200, 200, 200, 404, 404, 200),
@@ -91,6 +92,7 @@ TABLE: Final[dict[tuple[str, str], Expected]] = {
     ("/api/{path}", "GET"): alike(404),
 }
 """Every route of the application. HEAD is as GET; whatever else is asked of one of its paths is 405, OPTIONS 204."""
+HEADS: Final = [(path, "HEAD") for path, method in TABLE if method == "GET"]
 
 
 @pytest.fixture(autouse=True)
@@ -228,9 +230,9 @@ async def test_every_other_method_is_refused_to_everybody_and_changes_nothing(sc
     templates = {template for template, _ in TABLE}
     before, wrong = await database_hash(scene.sql), []
     for template in sorted(templates):
-        allowed = {method for path, method in TABLE if path == template}
+        allowed = {method for path, method in (*TABLE, *HEADS) if path == template}
         for method in METHODS:
-            if (template, method) in TABLE or (method == "HEAD" and "GET" in allowed):
+            if method in allowed:
                 continue
             for who in PEOPLE:
                 headers = scene.people[who].headers
@@ -285,15 +287,14 @@ async def test_a_bar_of_others_cannot_be_told_from_one_that_is_absent(scene: Sce
 
 async def test_the_demo_and_the_framework_add_nothing_to_the_application(scene: Scene) -> None:
     """Issue 3: the demo's routes are the demo's alone."""
-    for path in (
-        "/demo",
-        "/demo/",
-        "/demo/break",
-        "/demo/mend",
-        "/docs",
-        "/schema",
-        "/schema/openapi.json",
-    ):
+    for path in ("/demo", "/demo/", "/demo/break", "/demo/mend", "/docs", "/schema", "/schema/openapi.json"):
         for method in METHODS:
             answer = await scene.site.client.request(method, path, headers=scene.people["owner"].headers)
             assert answer.status_code == 404, (method, path)
+
+
+async def test_the_bare_address_leads_to_the_staff_app(scene: Scene) -> None:
+    """Spec 5: who types nothing but the name of the server finds where to begin; the demo leads to the demo."""
+    for method in ("GET", "HEAD"):
+        answer = await scene.site.client.request(method, "/")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/staff")

@@ -74,7 +74,7 @@ async def served(stage: Stage, *, port: int = 0) -> AsyncIterator[Site]:
         composition.started(serving, settings) as context,
     ):
         context = replace(context, menu_cards=menu_cards.of_bar)
-        app = create_app(context, more_routes=routes.ROUTES, framed=True)
+        app = create_app(context, more_routes=routes.ROUTES, framed=True, begins_at=routes.PATH)
         app.state[routes.DESK] = Desk(
             database=stage.database, url=stage.url, key=stage.key, outside=outside, account=account
         )

@@ -10,7 +10,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ControllerRouterHandler
 
 from mpesa_sync.errors import MpesaSyncError
-from mpesa_sync.web import body, health, metrics, problems, runbook, static_files
+from mpesa_sync.web import body, front, health, metrics, problems, runbook, static_files
 from mpesa_sync.web.api import alerts as alerts_api
 from mpesa_sync.web.api import mpesa_settings, openapi, operations
 from mpesa_sync.web.context import Context
@@ -21,12 +21,16 @@ from mpesa_sync.web.heads import Heads
 from mpesa_sync.web.operator import alerts, fleet
 from mpesa_sync.web.operator.fleet_counts import StoredCounts
 from mpesa_sync.web.security import SecurityHeaders
-from mpesa_sync.web.staff import mpesa, sign_in, venues
+from mpesa_sync.web.staff import mpesa, session, sign_in, venues
 from mpesa_sync.web.streams import StreamsFirst
 
 
 def create_app(
-    context: Context, *, more_routes: Sequence[ControllerRouterHandler] = (), framed: bool = False
+    context: Context,
+    *,
+    more_routes: Sequence[ControllerRouterHandler] = (),
+    framed: bool = False,
+    begins_at: str = session.VENUES,
 ) -> SecurityHeaders:
     """Return the web application.
 
@@ -34,9 +38,11 @@ def create_app(
         context: what the routes work with.
         more_routes: routes of the demo.
         framed: whether pages may show each other in frames: for the demo only.
+        begins_at: the path that / leads to.
     """
     state = context.state()
     state[metrics.KEY] = metrics.StoredGauges(context.spare, context.alert_urls)
+    state[front.KEY] = begins_at
     state[fleet.KEY] = StoredCounts(context.database)
     app = Litestar(
         route_handlers=[*routes(), *more_routes],
@@ -59,6 +65,7 @@ def create_app(
 def routes() -> list[ControllerRouterHandler]:
     """Return every route but those of the demo."""
     return [
+        front.show,
         mpesa_settings.save,
         mpesa_settings.read,
         operations.read,

@@ -147,9 +147,14 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return on_unexpected(request, error)
     problem = Problem(title=HTTPStatus(status).phrase, status=status, detail=text, error=text, code=code)
-    return answer(
-        request, problem, {key: value for key, value in (error.headers or {}).items() if key.lower() == "allow"}
-    )
+    headers = {key: _with_head(value) for key, value in (error.headers or {}).items() if key.lower() == "allow"}
+    return answer(request, problem, headers)
+
+
+def _with_head(methods: str) -> str:
+    """Return the methods of `Allow` with HEAD beside GET: the routes do not know it, `web.heads` answers it."""
+    named = [method.strip() for method in methods.split(",")]
+    return ", ".join([*named, "HEAD"] if "GET" in named and "HEAD" not in named else named)
 
 
 def on_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
