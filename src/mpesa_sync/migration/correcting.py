@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -30,19 +31,38 @@ _READ: Final = 2 * MOST
 
 
 class _Upcoming:
-    """The candidates of a round behind what is settled, read ahead of the batches."""
+    """The candidates of a round behind what is settled. More are read while the batch before is in hand."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._last = ledger.cursor
         self._read: list[Candidate] = []
+        self._reading: asyncio.Task[list[Candidate]] | None = None
+        self._is_last_page = False
 
     async def take(self, size: int) -> list[Candidate]:
         """Return the next ones, at most `size`; none where the round is done."""
         if len(self._read) < size:
-            last = self._read[-1].bar_id if self._read else self._ledger.cursor
-            self._read += await self._ledger.candidates(last, _READ)
+            await self._more()
         taken, self._read = self._read[:size], self._read[size:]
+        if len(self._read) < MOST and not self._is_last_page and self._reading is None:
+            self._reading = asyncio.create_task(self._ledger.candidates(self._last, _READ))
         return taken
+
+    async def _more(self) -> None:
+        if self._is_last_page:
+            return
+        reading, self._reading = self._reading, None
+        page = await (reading or self._ledger.candidates(self._last, _READ))
+        self._is_last_page = len(page) < _READ
+        self._read += page
+        self._last = self._read[-1].bar_id if self._read else self._last
+
+    async def aclose(self) -> None:
+        """Read no further."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
 
 
 class Correcting:
@@ -87,26 +107,30 @@ class Correcting:
             RunUnderWay: the run is another process's.
             MpesaSyncError: a fault of the whole.
         """
-        clock, upcoming = self._db.clock, _Upcoming(self._ledger)
-        self._say()
-        while batch := await upcoming.take(self._size.size):
-            self._check()
-            if not await self._others_are_well():
-                return self._reason
-            began, parts = clock.monotonic(), 0
-            async with aclosing(self._batches.settle(batch)) as settling:
-                async for _ in settling:
-                    parts += 1
-                    self._committed_at = clock.monotonic()
-                    self._batch_ms = (self._committed_at - began) * 1000
-                    self._say()
-                    self._check()  # each part is committed with its cursor: there may be thousands
-            if parts > 1:
-                self._size.failed()
-            else:
-                self._size.next(self._batch_ms, len(batch))
+        async with aclosing(_Upcoming(self._ledger)) as upcoming:
+            self._say()
+            while batch := await upcoming.take(self._size.size):
+                self._check()
+                if not await self._others_are_well():
+                    return self._reason
+                await self._settle(batch)
         self._check()
         return None
+
+    async def _settle(self, batch: Sequence[Candidate]) -> None:
+        clock = self._db.clock
+        began, parts = clock.monotonic(), 0
+        async with aclosing(self._batches.settle(batch)) as settling:
+            async for _ in settling:
+                parts += 1
+                self._committed_at = clock.monotonic()
+                self._batch_ms = (self._committed_at - began) * 1000
+                self._say()
+                self._check()  # each part is committed with its cursor: there may be thousands
+        if parts > 1:
+            self._size.failed()
+        else:
+            self._size.next(self._batch_ms, len(batch))
 
     async def _others_are_well(self) -> bool:
         """Hold back while others suffer; return False once that has lasted too long."""
