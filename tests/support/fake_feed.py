@@ -34,7 +34,7 @@ _DEADLINE_S: Final = 20.0
 
 class FakeFeed:
     """A server of one bar. `methods` and `number` are the answer; `has_stream` False refuses streams alone,
-    `is_known` False knows no bar."""
+    `is_known` False knows no bar. While `answers` is cleared, nothing that is asked is answered."""
 
     def __init__(self) -> None:
         self.methods: Sequence[str] = ("mpesa", "card", "cash")
@@ -45,6 +45,8 @@ class FakeFeed:
         self.is_known = True
         self.opened: list[str] = []
         self.polls = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.address = ""
         self._streams: set[asyncio.StreamWriter] = set()
 
@@ -80,6 +82,7 @@ class FakeFeed:
         """Answer one request on one connection."""
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+            await self.answers.wait()
             url = urlsplit(head.split(" ")[1])
             if url.path.endswith("/events"):
                 await self._stream(reader, writer, parse_qs(url.query).get("last_event_id", [""])[0])
