@@ -70,6 +70,8 @@ class World:
         """Press the switch of the staff page; return what it was said to do, None where there is none."""
         assert self.staff is not None
         await self.staff.reload()
+        # Its first look may move what stands above the switch: a press in that moment would fall beside it.
+        await expect(self.staff.locator("#feed")).to_have_text("Live")
         button = self.staff.locator(_SWITCH)
         if not await button.count():
             return None
